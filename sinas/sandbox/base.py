@@ -1,0 +1,151 @@
+"""The sandbox protocol: run one call of user code somewhere that is not this process."""
+
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from sinas.kit.json_types import JsonObject, JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One call.
+
+    Attributes:
+        execution_id: Names the call in logs and in the sandbox's own messages.
+        namespace: Namespace of the function, for its deprecated entry point and messages.
+        name: Name of the function; a callable of this name is the fallback entry point.
+        code: Python source of the module that defines `handler(input_data, context)`.
+        input: First argument of the handler.
+        context: Second argument; `access_token` in it is a secret and is never logged.
+        timeout_seconds: Wall-clock limit of the call.
+    """
+
+    execution_id: str
+    namespace: str
+    name: str
+    code: str = field(repr=False)
+    input: JsonValue = field(repr=False)
+    context: JsonObject = field(repr=False)
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """What every finished call leaves behind, whatever its end.
+
+    Attributes:
+        stdout: What the code printed, cut at the configured size with a note.
+        stderr: Likewise.
+        duration_ms: Wall-clock time inside the sandbox.
+        deprecation: Set when the entry point was a function named after its resource.
+    """
+
+    stdout: str = ""
+    stderr: str = ""
+    duration_ms: int = 0
+    deprecation: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned(Captured):
+    """The handler returned `value`."""
+
+    value: JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Raised(Captured):
+    """The handler, or loading its module, raised.
+
+    Attributes:
+        error: `TypeName: message`, one line.
+        traceback: Frames of the user's code only, with their source lines.
+    """
+
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedOut(Captured):
+    """The call was killed at its limit."""
+
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutOfMemory(Captured):
+    """The kernel killed the call at the sandbox's memory limit."""
+
+    limit_mb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crashed(Captured):
+    """The process ended without an answer: os._exit, a signal, or a lost sandbox.
+
+    `reason` is one sentence for the user.
+    """
+
+    reason: str
+
+
+Outcome: TypeAlias = Returned | Raised | TimedOut | OutOfMemory | Crashed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxMember:
+    """One warm sandbox of a pool."""
+
+    name: str
+    status: str
+    executions: int
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxStatus:
+    """State of one worker's sandboxes.
+
+    Attributes:
+        backend: `docker` or `process`.
+        boundary: What separates a call from the host, as one readable line.
+        warnings: What this back end does not isolate, and why it was chosen.
+    """
+
+    backend: str
+    boundary: str
+    warnings: tuple[str, ...]
+    idle: tuple[SandboxMember, ...]
+    in_use: tuple[SandboxMember, ...]
+    max_size: int
+
+
+class Sandbox(Protocol):
+    """A back end. Cancelling `run` kills the call it runs."""
+
+    async def start(self) -> None:
+        """Fill the pool to its minimum.
+
+        Raises:
+            UnavailableError: The back end cannot work on this machine; the message says why.
+        """
+        ...
+
+    async def run(self, invocation: Invocation) -> Outcome:
+        """Run one call in a process of its own that shares nothing with any other call.
+
+        Faults of the user's code are outcomes, never exceptions.
+
+        Raises:
+            UnavailableError: No sandbox became free within the acquire timeout.
+        """
+        ...
+
+    def status(self) -> SandboxStatus:
+        """Describe the pool now."""
+        ...
+
+    async def aclose(self) -> None:
+        """End every sandbox of this worker; leaves no process, container or socket behind."""
+        ...

@@ -145,9 +145,7 @@ class AuthSettings(_Group):
     rate_limit_window_seconds: int = Field(900, description="Length of a rate-limit window.")
     rate_limit_login_ip_max: int = Field(10, description="Logins per client address and window.")
     rate_limit_login_email_max: int = Field(5, description="Logins per e-mail and window.")
-    rate_limit_otp_ip_max: int = Field(
-        10, description="Code checks per client address and window."
-    )
+    rate_limit_otp_ip_max: int = Field(10, description="Code checks per client address and window.")
     trusted_proxies: str = Field(
         "127.0.0.1,::1",
         description="Comma list of addresses or networks whose X-Forwarded-For is believed.",

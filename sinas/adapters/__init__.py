@@ -1,0 +1,1 @@
+"""Foreign API dialects over the same engines."""

@@ -1,0 +1,1 @@
+"""Behaviour shared by every resource's management operations."""

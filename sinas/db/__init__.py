@@ -1,0 +1,1 @@
+"""Engine, base, unit of work."""

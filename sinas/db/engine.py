@@ -1,0 +1,50 @@
+"""The engine: one per process, made by `open_context`."""
+
+from typing import Any
+
+import orjson
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sinas.errors import ConfigurationError
+from sinas.settings import DatabaseSettings
+
+
+def _dumps(value: Any) -> str:
+    return orjson.dumps(value, default=str).decode()
+
+
+def async_url(url: str) -> str:
+    """The URL with the asyncpg driver, whatever driver it named.
+
+    Raises:
+        ConfigurationError: Empty or not a PostgreSQL URL.
+    """
+    if not url:
+        raise ConfigurationError(
+            "DATABASE_URL is not set; set it to postgresql://user:password@host/name."
+        )
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in {"postgresql", "postgres"}:
+        raise ConfigurationError("DATABASE_URL must start with postgresql://.")
+    return parsed.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+
+
+def open_engine(settings: DatabaseSettings) -> AsyncEngine:
+    """A pool of asyncpg connections.
+
+    Pre-ping is off: a dropped connection surfaces as an error that the pool invalidates, and a
+    ping would cost a round trip on every request.
+    """
+    return create_async_engine(
+        async_url(settings.url),
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+        pool_use_lifo=True,
+        json_serializer=_dumps,
+        json_deserializer=orjson.loads,
+        connect_args={
+            "server_settings": {"application_name": "sinas", "jit": "off"},
+            "timeout": 10,
+        },
+    )

@@ -1,0 +1,127 @@
+"""Functions, their versions and every run of one."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from sinas.db.base import Base, IdMixin, TimestampMixin
+from sinas.kit.json_types import JsonObject, JsonValue
+
+
+class ExecutionStatus(StrEnum):
+    """Life of an execution. The last three are terminal and written once."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    AWAITING_INPUT = "AWAITING_INPUT"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+TERMINAL_EXECUTION = frozenset(
+    {ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}
+)
+
+
+class TriggerType(StrEnum):
+    """What caused an execution."""
+
+    WEBHOOK = "WEBHOOK"
+    SCHEDULE = "SCHEDULE"
+    AGENT = "AGENT"
+    MANUAL = "MANUAL"
+    API = "API"
+    CDC = "CDC"
+    HOOK = "HOOK"
+
+
+class Function(IdMixin, TimestampMixin, Base):
+    """A Python function. `timeout` is in seconds, null meaning the platform's default."""
+
+    __tablename__ = "functions"
+    __table_args__ = (UniqueConstraint("namespace", "name"),)
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
+    namespace: Mapped[str]
+    name: Mapped[str]
+    description: Mapped[str | None]
+    code: Mapped[str]
+    input_schema: Mapped[JsonObject] = mapped_column(JSONB)
+    output_schema: Mapped[JsonObject] = mapped_column(JSONB)
+    icon: Mapped[str | None]
+    shared_pool: Mapped[bool] = mapped_column(default=False, server_default="false")
+    requires_approval: Mapped[bool] = mapped_column(default=False, server_default="false")
+    timeout: Mapped[int | None]
+    is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
+
+
+class FunctionVersion(IdMixin, Base):
+    """The code and schemas as they were after one change; numbers start at 1."""
+
+    __tablename__ = "function_versions"
+    __table_args__ = (UniqueConstraint("function_id", "version"),)
+
+    function_id: Mapped[UUID] = mapped_column(ForeignKey("functions.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    code: Mapped[str]
+    input_schema: Mapped[JsonObject] = mapped_column(JSONB)
+    output_schema: Mapped[JsonObject] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+
+
+class Execution(IdMixin, Base):
+    """One run of a function, from before it is queued until after it ended.
+
+    The row is the outbox of its own job: it is committed as PENDING before the job is pushed,
+    and a sweep pushes it again if the push was lost. `lease_owner` names the worker that runs
+    it; when that worker's lease in `workers` has run out, the run is over for everybody else.
+    `idempotency_key` lets a caller that was interrupted find the run it already started.
+    """
+
+    __tablename__ = "executions"
+    __table_args__ = (
+        Index("ix_executions_user_started", "user_id", "started_at"),
+        Index("ix_executions_started", "started_at"),
+        Index("ix_executions_chat", "chat_id", postgresql_where=text("chat_id IS NOT NULL")),
+        Index(
+            "ix_executions_live",
+            "status",
+            "queued_at",
+            postgresql_where=text("status IN ('PENDING', 'RUNNING', 'AWAITING_INPUT')"),
+        ),
+    )
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    function_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("functions.id", ondelete="SET NULL"), index=True
+    )
+    function_namespace: Mapped[str]
+    function_name: Mapped[str]
+    trigger_type: Mapped[TriggerType]
+    trigger_id: Mapped[str]
+    chat_id: Mapped[UUID | None] = mapped_column(ForeignKey("chats.id", ondelete="SET NULL"))
+    tool_call_id: Mapped[str | None]
+    parent_execution_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("executions.id", ondelete="SET NULL"), index=True
+    )
+    idempotency_key: Mapped[str | None] = mapped_column(unique=True)
+    status: Mapped[ExecutionStatus] = mapped_column(default=ExecutionStatus.PENDING)
+    input_data: Mapped[JsonObject] = mapped_column(JSONB)
+    output_data: Mapped[JsonValue] = mapped_column(JSONB(none_as_null=True), nullable=True)
+    error: Mapped[str | None]
+    traceback: Mapped[str | None]
+    stdout: Mapped[str | None]
+    stderr: Mapped[str | None]
+    timeout_seconds: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    completed_at: Mapped[datetime | None]
+    duration_ms: Mapped[int | None]
+    lease_owner: Mapped[UUID | None]

@@ -1,0 +1,1 @@
+"""Things a model can call."""

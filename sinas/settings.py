@@ -8,6 +8,7 @@ entry points call `load_settings()` and hand the result down through `AppContext
 """
 
 import os
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -64,6 +65,11 @@ class CoreSettings(_Group):
         "",
         validation_alias=AliasChoices("SINAS_INTERNAL_API_URL", "internal_api_url"),
         description="Base URL workers reach the API at; empty means http://127.0.0.1:port.",
+    )
+    local_model_url: str = Field(
+        "",
+        validation_alias=AliasChoices("SINAS_LOCAL_MODEL_URL", "local_model_url"),
+        description="OpenAI-compatible base URL of the offline model; set by `sinas up`.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
@@ -334,20 +340,29 @@ GROUPS: dict[str, type[_Group]] = {
 
 
 def load_settings() -> Settings:
-    """Read every group from the environment.
+    """Read every group from the environment and check the keys.
 
     Raises:
-        ConfigurationError: A variable has a value of the wrong type or range, or, in
-            production, a key is missing or weak. The message names the variable.
+        ConfigurationError: A variable has a value of the wrong type or range, or a key is missing
+            or, in production, weak. The message names the variable.
+    """
+    settings = read_settings()
+    check_keys(settings)
+    return settings
+
+
+def read_settings() -> Settings:
+    """Read every group from the environment; the keys may be missing.
+
+    Raises:
+        ConfigurationError: A variable has a value of the wrong type or range.
     """
     try:
-        settings = Settings(**{name: group() for name, group in GROUPS.items()})  # type: ignore[arg-type]
+        return Settings(**{name: group() for name, group in GROUPS.items()})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         variable = str(first["loc"][0]).upper() if first["loc"] else "the environment"
         raise ConfigurationError(f"{variable}: {first['msg']}.") from error
-    check_keys(settings)
-    return settings
 
 
 def check_keys(settings: Settings) -> None:
@@ -385,3 +400,13 @@ def check_keys(settings: Settings) -> None:
 def environment() -> dict[str, str]:
     """A copy of this process's environment, for child processes."""
     return dict(os.environ)  # noqa: TID251 - this module is the one reader
+
+
+def has_proxy() -> bool:
+    """Whether HTTP_PROXY, HTTPS_PROXY or ALL_PROXY (in either case) is set."""
+    return bool({"http", "https", "all"} & urllib.request.getproxies_environment().keys())
+
+
+def prefer_local_model_prices() -> None:
+    """Keep litellm from fetching its price table from the internet when it is imported."""
+    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # noqa: TID251 - see environment()

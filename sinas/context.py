@@ -1,0 +1,127 @@
+"""AppContext: everything that lives as long as the process, opened and closed in one place."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from sinas.auth.authenticate import Authenticator
+from sinas.auth.tokens import TokenSigner
+from sinas.db.engine import open_engine
+from sinas.db.unit import Unit, unit_of_work
+from sinas.errors import ConfigurationError
+from sinas.kit.crypto import Cipher
+from sinas.llm.client import LlmClient
+from sinas.queue.client import JobQueue
+from sinas.queue.signals import Signals
+from sinas.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+JOB_DONE_PREFIX = "sinas:job:done:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppContext:
+    """Handed to whoever needs more than one transaction: endpoints, jobs, sweeps, commands."""
+
+    settings: Settings
+    engine: AsyncEngine
+    sessions: async_sessionmaker[AsyncSession]
+    redis: Redis
+    queue: JobQueue
+    signals: Signals
+    authenticator: Authenticator
+    signer: TokenSigner
+    cipher: Cipher
+    llm: LlmClient
+    background: "Background"
+
+    def unit(self) -> AbstractAsyncContextManager[Unit]:
+        """A new transaction: commits at the end of the block, rolls back when it raises."""
+        return unit_of_work(self.sessions, self.queue)
+
+
+def open_redis(url: str) -> Redis:
+    """A client that retries once connections broke, with a pool that does not run dry.
+
+    Raises:
+        ConfigurationError: No URL.
+    """
+    if not url:
+        raise ConfigurationError("REDIS_URL is not set; set it to redis://host:6379/0.")
+    client: Redis = Redis.from_url(
+        url,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
+        retry_on_error=[RedisConnectionError],
+        socket_connect_timeout=5,
+    )
+    return client
+
+
+class Background:
+    """Work that runs beside requests. An error in it is logged and ends nothing else."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Start `work`. It is cancelled when the process stops: what must happen is a job."""
+        task = self._group.create_task(_logged(name, work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """End all of it."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
+
+async def _logged(name: str, work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("background.failed", work=name)
+
+
+@asynccontextmanager
+async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
+    """Open everything, hand it out, close it in reverse order."""
+    engine = open_engine(settings.database)
+    redis = open_redis(settings.redis.url)
+    signer = TokenSigner(settings.auth.secret_key.get_secret_value())
+    llm = LlmClient()
+    signals = Signals(redis, prefix=JOB_DONE_PREFIX)
+    try:
+        async with asyncio.TaskGroup() as group:
+            background = Background(group)
+            background.spawn("signals", signals.run())
+            try:
+                yield AppContext(
+                    settings=settings,
+                    engine=engine,
+                    sessions=async_sessionmaker(engine, expire_on_commit=False),
+                    redis=redis,
+                    queue=JobQueue(redis),
+                    signals=signals,
+                    authenticator=Authenticator(engine, signer),
+                    signer=signer,
+                    cipher=Cipher(settings.auth.encryption_key.get_secret_value()),
+                    llm=llm,
+                    background=background,
+                )
+            finally:
+                background.cancel()
+    finally:
+        await llm.aclose()
+        await redis.aclose()
+        await engine.dispose()

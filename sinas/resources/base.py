@@ -1,0 +1,29 @@
+"""Resource: the one declaration a slice announces itself with."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter
+
+from sinas.queue.job import AnyJob, AnySweep
+from sinas.tools.base import ToolProvider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """What the platform knows of a resource type.
+
+    Attributes:
+        name: Singular noun, also in logs.
+        management: Routes under `/api/v1`.
+        runtime: Routes under `/`.
+        tools: What agents may call.
+        jobs: What workers run.
+        sweeps: What the scheduler runs again and again.
+    """
+
+    name: str
+    management: APIRouter | None = None
+    runtime: APIRouter | None = None
+    tools: ToolProvider | None = None
+    jobs: tuple[AnyJob, ...] = ()
+    sweeps: tuple[AnySweep, ...] = ()

@@ -1,0 +1,200 @@
+"""Errors at the HTTP edge: one shape for all of them, RFC 9457 problem details.
+
+`detail` is always there and always one readable sentence; field errors are in `errors`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException as StarletteHTTPException  # noqa: TID251 - mapped here
+
+from sinas import errors
+
+log = structlog.get_logger(__name__)
+
+STATUS: Mapping[type[errors.SinasError], int] = {
+    errors.UnauthenticatedError: 401,
+    errors.ForbiddenError: 403,
+    errors.NotFoundError: 404,
+    errors.DuplicateError: 400,
+    errors.ConflictError: 409,
+    errors.BadRequestError: 400,
+    errors.InvalidInputError: 422,
+    errors.PayloadTooLargeError: 413,
+    errors.RateLimitedError: 429,
+    errors.UpstreamError: 502,
+    errors.UnavailableError: 503,
+    errors.DeadlineError: 504,
+}
+_TITLES = {
+    400: "Bad request",
+    401: "Not authenticated",
+    403: "Not authorized",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    413: "Payload too large",
+    422: "Invalid input",
+    429: "Too many requests",
+    500: "Internal error",
+    502: "Upstream error",
+    503: "Unavailable",
+    504: "Deadline exceeded",
+}
+# SQLSTATEs that a caller's text can cause: untranslatable character (NUL), invalid byte
+# sequence, number out of range.
+_CALLER_SQLSTATES = frozenset({"22021", "22P05", "22003"})
+
+
+class ProblemField(BaseModel):
+    """One rejected field."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """The body of every error."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ProblemField] | None = None
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "description": _TITLES[status]}
+    for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
+}
+
+
+def status_of(error: errors.SinasError) -> int:
+    """The HTTP status of an error, by its nearest mapped base class."""
+    for base in type(error).__mro__:
+        if base in STATUS:
+            return STATUS[base]
+    return 500
+
+
+def problem(
+    request: Request,
+    status: int,
+    detail: str,
+    code: str,
+    *,
+    field_errors: list[ProblemField] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The answer for one error."""
+    body = Problem(
+        title=_TITLES.get(status, "Error"),
+        status=status,
+        detail=detail,
+        code=code,
+        request_id=request.scope.get("request_id", ""),
+        errors=field_errors,
+    )
+    return JSONResponse(
+        body.model_dump(exclude_none=True),
+        status_code=status,
+        headers=dict(headers or {}),
+        media_type="application/problem+json",
+    )
+
+
+async def _sinas_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.SinasError)
+    status = status_of(error)
+    headers: dict[str, str] = {}
+    fields: list[ProblemField] | None = None
+    match error:
+        case errors.UnauthenticatedError():
+            headers["WWW-Authenticate"] = "Bearer"
+        case errors.RateLimitedError() | errors.UnavailableError():
+            headers["Retry-After"] = str(error.retry_after_seconds)
+        case errors.InvalidInputError() if error.errors:
+            fields = [ProblemField(field=e.field, message=e.message) for e in error.errors]
+    if status == 500:
+        log.error("request.unmapped_error", error=error.message, exc_info=error)
+        return problem(request, 500, "Internal error", "internal")
+    return problem(request, status, error.message, error.code, field_errors=fields, headers=headers)
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    """A dotted path without the part of the request it was found in."""
+    parts = (
+        location[1:]
+        if location and location[0] in ("body", "query", "path", "header")
+        else location
+    )
+    return ".".join(str(part) for part in parts)
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        ProblemField(field=_field(tuple(e["loc"])), message=str(e["msg"])) for e in error.errors()
+    ]
+    first = fields[0] if fields else ProblemField(field="", message="Invalid input")
+    where = f"{first.field}: " if first.field else ""
+    more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+    return problem(request, 422, f"{where}{first.message}{more}", "invalid_input", field_errors=fields)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    code = "not_found" if error.status_code == 404 else "http_error"
+    return problem(request, error.status_code, str(error.detail), code, headers=error.headers)
+
+
+async def _database_error(request: Request, error: Exception) -> JSONResponse:
+    """Never the driver's text: it carries SQL and parameters."""
+    assert isinstance(error, DBAPIError)
+    if getattr(error.orig, "sqlstate", None) in _CALLER_SQLSTATES:
+        return problem(
+            request,
+            422,
+            "A text contains a character that cannot be stored (NUL), or a number is too large.",
+            "invalid_input",
+        )
+    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+        return await _unavailable(request, error)
+    log.error("request.database_error", exc_info=error)
+    return problem(request, 500, "Internal error", "internal")
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    log.warning("request.backend_unavailable", error=type(error).__name__)
+    return problem(
+        request,
+        503,
+        "A part of the platform is not reachable right now; try again in a moment.",
+        "unavailable",
+        headers={"Retry-After": "2"},
+    )
+
+
+async def _internal(request: Request, error: Exception) -> JSONResponse:
+    log.error("request.failed", exc_info=error)
+    return problem(request, 500, "Internal error", "internal")
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every error in this shape."""
+    app.add_exception_handler(errors.SinasError, _sinas_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(StarletteHTTPException, _http_error)
+    app.add_exception_handler(DBAPIError, _database_error)
+    app.add_exception_handler(PoolTimeoutError, _unavailable)
+    app.add_exception_handler(ConnectionError, _unavailable)
+    app.add_exception_handler(Exception, _internal)

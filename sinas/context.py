@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
@@ -22,7 +23,9 @@ from sinas.kit.crypto import Cipher
 from sinas.llm.client import LlmClient
 from sinas.queue.client import JobQueue
 from sinas.queue.signals import Signals
+from sinas.sandbox.base import Sandbox
 from sinas.settings import Settings
+from sinas.tools.base import ToolProvider
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +68,24 @@ def open_redis(url: str) -> Redis:
         socket_connect_timeout=5,
     )
     return client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerContext:
+    """What every job body gets first.
+
+    Attributes:
+        worker_id: This process's lease; rows it works on carry it as `lease_owner`.
+        sandbox: Where user code runs; None in workers that run none.
+        tools: Providers of what agents may call.
+        lease_lost: Set when other workers may have taken this one's work over.
+    """
+
+    app: AppContext
+    worker_id: UUID
+    lease_lost: asyncio.Event
+    sandbox: Sandbox | None = None
+    tools: tuple[ToolProvider, ...] = ()
 
 
 class Background:

@@ -1,9 +1,11 @@
 """Resource: the one declaration a slice announces itself with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi import APIRouter
 
+from sinas.context import AppContext
 from sinas.queue.job import AnyJob, AnySweep
 from sinas.tools.base import ToolProvider
 
@@ -16,7 +18,7 @@ class Resource:
         name: Singular noun, also in logs.
         management: Routes under `/api/v1`.
         runtime: Routes under `/`.
-        tools: What agents may call.
+        tools: Makes the provider of what agents may call, once per worker.
         jobs: What workers run.
         sweeps: What the scheduler runs again and again.
     """
@@ -24,6 +26,6 @@ class Resource:
     name: str
     management: APIRouter | None = None
     runtime: APIRouter | None = None
-    tools: ToolProvider | None = None
+    tools: Callable[[AppContext], ToolProvider] | None = None
     jobs: tuple[AnyJob, ...] = ()
     sweeps: tuple[AnySweep, ...] = ()

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from sinas.auth.principal import Principal
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.models import Agent
@@ -109,8 +111,10 @@ class ToolProvider(Protocol):
 
     kind: str
 
-    async def offer(self, agent: Agent, context: ToolContext) -> Sequence[Tool]:
-        """The tools this agent may use for this caller, with at most one query in all."""
+    async def offer(
+        self, agent: Agent, context: ToolContext, session: AsyncSession
+    ) -> Sequence[Tool]:
+        """The tools this agent may use for this caller, with at most one query on `session`."""
         ...
 
 

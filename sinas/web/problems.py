@@ -148,7 +148,9 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     first = fields[0] if fields else ProblemField(field="", message="Invalid input")
     where = f"{first.field}: " if first.field else ""
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
-    return problem(request, 422, f"{where}{first.message}{more}", "invalid_input", field_errors=fields)
+    return problem(
+        request, 422, f"{where}{first.message}{more}", "invalid_input", field_errors=fields
+    )
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

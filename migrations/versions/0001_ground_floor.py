@@ -29,6 +29,7 @@ def upgrade() -> None:
         ),
         sa.Column("is_default", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("is_active", sa.Boolean(), server_default="true", nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
             "created_at",
@@ -49,14 +50,14 @@ def upgrade() -> None:
         "llm_providers",
         ["is_default"],
         unique=True,
-        postgresql_where=sa.text("is_default AND is_active"),
+        postgresql_where=sa.text("is_default AND deleted_at IS NULL"),
     )
     op.create_index(
         "uq_llm_providers_name",
         "llm_providers",
         ["name"],
         unique=True,
-        postgresql_where=sa.text("is_active"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_table(
         "roles",
@@ -228,6 +229,7 @@ def upgrade() -> None:
         sa.Column("is_active", sa.Boolean(), server_default="true", nullable=False),
         sa.Column("default_job_timeout", sa.Integer(), nullable=True),
         sa.Column("default_keep_alive", sa.Boolean(), server_default="false", nullable=False),
+        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column(
             "created_at",
@@ -256,14 +258,14 @@ def upgrade() -> None:
         "agents",
         ["is_default"],
         unique=True,
-        postgresql_where=sa.text("is_default AND is_active"),
+        postgresql_where=sa.text("is_default AND deleted_at IS NULL"),
     )
     op.create_index(
         "uq_agents_namespace_name",
         "agents",
         ["namespace", "name"],
         unique=True,
-        postgresql_where=sa.text("is_active"),
+        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_table(
         "api_keys",
@@ -582,6 +584,9 @@ def upgrade() -> None:
         sa.Column("completed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("duration_ms", sa.Integer(), nullable=True),
         sa.Column("lease_owner", sa.Uuid(), nullable=True),
+        sa.Column(
+            "access", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.ForeignKeyConstraint(
             ["chat_id"], ["chats.id"], name=op.f("fk_executions_chat_id_chats"), ondelete="SET NULL"
@@ -684,6 +689,7 @@ def upgrade() -> None:
         sa.Column("takeovers", sa.Integer(), server_default="0", nullable=False),
         sa.Column("lease_owner", sa.Uuid(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
+        sa.Column("error_code", sa.String(), nullable=True),
         sa.Column("reply_message_id", sa.Uuid(), nullable=True),
         sa.Column(
             "usage", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False
@@ -896,12 +902,14 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_api_keys_user_id_api_keys_created_at"), table_name="api_keys")
     op.drop_table("api_keys")
     op.drop_index(
-        "uq_agents_namespace_name", table_name="agents", postgresql_where=sa.text("is_active")
+        "uq_agents_namespace_name",
+        table_name="agents",
+        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.drop_index(
         "uq_agents_default",
         table_name="agents",
-        postgresql_where=sa.text("is_default AND is_active"),
+        postgresql_where=sa.text("is_default AND deleted_at IS NULL"),
     )
     op.drop_index(op.f("ix_agents_user_id"), table_name="agents")
     op.drop_table("agents")
@@ -909,12 +917,14 @@ def downgrade() -> None:
     op.drop_table("users")
     op.drop_table("roles")
     op.drop_index(
-        "uq_llm_providers_name", table_name="llm_providers", postgresql_where=sa.text("is_active")
+        "uq_llm_providers_name",
+        table_name="llm_providers",
+        postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.drop_index(
         "uq_llm_providers_default",
         table_name="llm_providers",
-        postgresql_where=sa.text("is_default AND is_active"),
+        postgresql_where=sa.text("is_default AND deleted_at IS NULL"),
     )
     op.drop_table("llm_providers")
     # ### end Alembic commands ###

@@ -16,6 +16,7 @@ from sinas.kit.json_types import JsonObject, JsonValue
 class Agent(IdMixin, TimestampMixin, Base):
     """A model with instructions and the resources it may use.
 
+    Deleting is soft: chats keep pointing at the row, its name is free again.
     References to other resources are names (`namespace/name`), so that an agent survives the
     deletion of what it names and configuration files can be applied in any order.
     """
@@ -27,13 +28,13 @@ class Agent(IdMixin, TimestampMixin, Base):
             "namespace",
             "name",
             unique=True,
-            postgresql_where=text("is_active"),
+            postgresql_where=text("deleted_at IS NULL"),
         ),
         Index(
             "uq_agents_default",
             "is_default",
             unique=True,
-            postgresql_where=text("is_default AND is_active"),
+            postgresql_where=text("is_default AND deleted_at IS NULL"),
         ),
     )
 
@@ -71,6 +72,7 @@ class Agent(IdMixin, TimestampMixin, Base):
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
     default_job_timeout: Mapped[int | None]
     default_keep_alive: Mapped[bool] = mapped_column(default=False, server_default="false")
+    deleted_at: Mapped[datetime | None]
 
 
 class Chat(IdMixin, TimestampMixin, Base):
@@ -193,6 +195,7 @@ class Turn(IdMixin, Base):
     takeovers: Mapped[int] = mapped_column(default=0, server_default="0")
     lease_owner: Mapped[UUID | None]
     error: Mapped[str | None]
+    error_code: Mapped[str | None]
     reply_message_id: Mapped[UUID | None]
     usage: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

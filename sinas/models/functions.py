@@ -82,6 +82,8 @@ class Execution(IdMixin, Base):
     and a sweep pushes it again if the push was lost. `lease_owner` names the worker that runs
     it; when that worker's lease in `workers` has run out, the run is over for everybody else.
     `idempotency_key` lets a caller that was interrupted find the run it already started.
+    `access` is the permission limit of the caller (an API key's map), null for none: the
+    call's own token carries it.
     """
 
     __tablename__ = "executions"
@@ -125,3 +127,4 @@ class Execution(IdMixin, Base):
     completed_at: Mapped[datetime | None]
     duration_ms: Mapped[int | None]
     lease_owner: Mapped[UUID | None]
+    access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))

@@ -666,6 +666,12 @@ def upgrade() -> None:
         ),
         sa.Column("channel_id", sa.String(), nullable=False),
         sa.Column(
+            "past_channels",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default="[]",
+            nullable=False,
+        ),
+        sa.Column(
             "status",
             sa.Enum(
                 "queued",
@@ -712,7 +718,6 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_turns_user_id_users")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_turns")),
     )
-    op.create_index(op.f("ix_turns_channel_id"), "turns", ["channel_id"], unique=False)
     op.create_index("ix_turns_chat", "turns", ["chat_id"], unique=False)
     op.create_index(
         "ix_turns_chat_live",
@@ -859,7 +864,6 @@ def downgrade() -> None:
         postgresql_where=sa.text("status IN ('queued', 'running', 'waiting')"),
     )
     op.drop_index("ix_turns_chat", table_name="turns")
-    op.drop_index(op.f("ix_turns_channel_id"), table_name="turns")
     op.drop_table("turns")
     op.drop_table("tool_grants")
     op.drop_index("ix_executions_user_started", table_name="executions")

@@ -154,7 +154,7 @@ class Turn(IdMixin, Base):
 
     `fence` grows with every claim; a worker whose fence is no longer the row's has lost the
     turn and writes nothing more. `channel_id` names the Redis stream its events go to; it
-    changes when the turn is resumed after approvals.
+    changes when the turn is resumed after approvals, and `past_channels` keeps the earlier ones.
 
     Attributes:
         access: Permission limits of the caller (an API key's map), null for none beyond the
@@ -184,7 +184,8 @@ class Turn(IdMixin, Base):
     chat_id: Mapped[UUID] = mapped_column(ForeignKey("chats.id", ondelete="CASCADE"))
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
     access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
-    channel_id: Mapped[str] = mapped_column(index=True)
+    channel_id: Mapped[str]
+    past_channels: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
     status: Mapped[TurnStatus] = mapped_column(default=TurnStatus.QUEUED)
     stop_requested: Mapped[bool] = mapped_column(default=False, server_default="false")
     keep_alive: Mapped[bool] = mapped_column(default=False, server_default="false")

@@ -46,13 +46,13 @@ class Listener:
 class Signals:
     """The process's pub/sub connection. `run` reads it for as long as the process lives.
 
-    `prefix` channels (`sinas:job:done:`) are subscribed once as a pattern, so that waiting for
-    one of them costs no round trip; other channels are subscribed while somebody listens.
+    Channels with one of `prefixes` are subscribed once as patterns, so that waiting for one of
+    them costs no round trip; other channels are subscribed while somebody listens.
     """
 
-    def __init__(self, redis: Redis, *, prefix: str) -> None:
+    def __init__(self, redis: Redis, *, prefixes: tuple[str, ...]) -> None:
         self._redis = redis
-        self._prefix = prefix
+        self._prefixes = prefixes
         self._pubsub: PubSub = redis.pubsub(ignore_subscribe_messages=False)
         self._listeners: dict[str, set[Listener]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
@@ -63,7 +63,7 @@ class Signals:
         try:
             while True:
                 try:
-                    await self._pubsub.psubscribe(f"{self._prefix}*")
+                    await self._pubsub.psubscribe(*(f"{prefix}*" for prefix in self._prefixes))
                     while True:
                         self._dispatch(await self._pubsub.parse_response(block=True))
                 except (RedisError, OSError) as error:
@@ -85,7 +85,7 @@ class Signals:
         waiting = self._listeners.setdefault(channel, set())
         waiting.add(listener)
         try:
-            if not channel.startswith(self._prefix):
+            if not channel.startswith(self._prefixes):
                 await self._subscribed(channel)
             yield listener
         finally:

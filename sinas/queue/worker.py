@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 _IDLE_SECONDS = 1
 _RETRY_SECONDS = 0.5
+_CANCEL_SECONDS = 1.5
 
 _CLAIM = """
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
@@ -80,10 +81,19 @@ class QueueWorker(Worker):
                             await self._work.wait()
 
     async def drain(self, seconds: float) -> None:
-        """Take no more jobs and wait for the running ones; returns when they ended or time is up."""
+        """Take no more jobs, wait for the running ones, and cancel what is left after `seconds`.
+
+        Cancelled bodies get a moment to write down how far they came.
+        """
         self.allow_pick_jobs = False
-        if running := [task for task in self.tasks.values() if not task.done()]:
-            await asyncio.wait(running, timeout=seconds)
+        running = [task for task in self.tasks.values() if not task.done()]
+        if not running:
+            return
+        _, left = await asyncio.wait(running, timeout=seconds)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_CANCEL_SECONDS)
 
     async def _take(self) -> bool:
         """Start what is due and fits. True when there may be more to take at once."""

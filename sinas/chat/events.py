@@ -1,0 +1,133 @@
+"""The events of a turn, as they go over the wire (`event:` name and `data:` object)."""
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from sinas.kit.json_types import JsonObject
+from sinas.llm.base import Delta
+
+MESSAGE: Final = "message"
+TOOL_START: Final = "tool_start"
+TOOL_END: Final = "tool_end"
+APPROVAL_REQUIRED: Final = "approval_required"
+RESET: Final = "reset"
+DONE: Final = "done"
+ERROR: Final = "error"
+PING: Final = "ping"
+
+TERMINAL: Final = frozenset({DONE, ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of a turn."""
+
+    name: str
+    data: JsonObject
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows it on its channel."""
+        return self.name in TERMINAL
+
+
+Events: TypeAlias = list[Event]
+
+
+def message(
+    content: str | None,
+    *,
+    tool_calls: list[JsonObject] | None = None,
+    finish_reason: str | None = None,
+    thinking: str | None = None,
+) -> Event:
+    """One chunk of the model's answer."""
+    data: JsonObject = {
+        "content": content,
+        "tool_calls": list(tool_calls) if tool_calls else None,
+        "finish_reason": finish_reason,
+    }
+    if thinking is not None:
+        data["thinking"] = thinking
+    return Event(MESSAGE, data)
+
+
+def chunk(delta: Delta) -> Event | None:
+    """The event for a model's delta; None when it has nothing for a client."""
+    if (
+        delta.content is None
+        and not delta.tool_calls
+        and delta.finish_reason is None
+        and not delta.thinking
+    ):
+        return None
+    calls: list[JsonObject] = [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": call.arguments},
+            "index": call.index,
+        }
+        for call in delta.tool_calls
+    ]
+    return message(
+        delta.content,
+        tool_calls=calls,
+        finish_reason=delta.finish_reason,
+        thinking=delta.thinking,
+    )
+
+
+def tool_start(call_id: str, name: str, arguments: str, description: str) -> Event:
+    """A tool begins to run."""
+    return Event(
+        TOOL_START,
+        {
+            "type": TOOL_START,
+            "tool_call_id": call_id,
+            "name": name,
+            "arguments": arguments,
+            "description": description,
+        },
+    )
+
+
+def tool_end(call_id: str, name: str, result: str) -> Event:
+    """A tool's result, as the model gets it."""
+    return Event(
+        TOOL_END, {"type": TOOL_END, "tool_call_id": call_id, "name": name, "result": result}
+    )
+
+
+def approval_required(call_id: str, namespace: str, name: str, arguments: JsonObject) -> Event:
+    """A person must decide on a call before the round goes on."""
+    return Event(
+        APPROVAL_REQUIRED,
+        {
+            "type": APPROVAL_REQUIRED,
+            "tool_call_id": call_id,
+            "function_namespace": namespace,
+            "function_name": name,
+            "arguments": arguments,
+        },
+    )
+
+
+def reset() -> Event:
+    """Forget the text of the current model round: another worker begins it anew.
+
+    Sent only after a worker died in the middle of an answer and the model's second answer
+    differs from what was already shown. Entries of the abandoned attempt are removed, so a
+    replay from the start never needs it.
+    """
+    return Event(RESET, {"type": RESET})
+
+
+def done(status: str = "completed") -> Event:
+    """The end: `completed`, `suspended` (waits for a person) or `cancelled` (was stopped)."""
+    return Event(DONE, {"status": status})
+
+
+def error(message: str) -> Event:
+    """The end by a failure, in one sentence."""
+    return Event(ERROR, {"error": message, "details": None})

@@ -9,6 +9,7 @@ entry points call `load_settings()` and hand the result down through `AppContext
 
 import os
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -410,3 +411,15 @@ def has_proxy() -> bool:
 def prefer_local_model_prices() -> None:
     """Keep litellm from fetching its price table from the internet when it is imported."""
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # noqa: TID251 - see environment()
+
+
+def use_defaults(values: Mapping[str, str]) -> None:
+    """Fill variables that are unset, for commands that join a running instance."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)  # noqa: TID251 - as above
+
+
+def client_address() -> tuple[str, str]:
+    """SINAS_BASE_URL and SINAS_API_KEY, for commands that are clients; empty where unset."""
+    values = environment()
+    return values.get("SINAS_BASE_URL", ""), values.get("SINAS_API_KEY", "")

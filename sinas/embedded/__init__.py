@@ -1,1 +1,1 @@
-"""The whole platform under one supervisor."""
+"""`sinas up`: PostgreSQL, Redis, the offline model and all processes under one supervisor."""

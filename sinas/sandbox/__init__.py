@@ -1,1 +1,1 @@
-"""Where user code runs."""
+"""Where user code runs: one call, one process, nothing shared."""

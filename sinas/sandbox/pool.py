@@ -1,0 +1,363 @@
+"""Warm sandboxes of one worker, whatever their back end: lease, health, recycling."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from sinas.errors import UnavailableError
+from sinas.sandbox.base import Invocation, Outcome, SandboxMember, SandboxStatus
+from sinas.sandbox.link import Call, LinkLostError, RunnerLink, is_tainting
+from sinas.settings import SandboxSettings
+
+_log = structlog.get_logger(__name__)
+
+_HEALTH_SECONDS = 60.0
+_PING_SECONDS = 5.0
+_SETTLE_SECONDS = 10.0
+_CREATIONS_AT_ONCE = 4
+_RETRY_SECONDS = 1.0
+
+
+class Member(Protocol):
+    """One warm sandbox."""
+
+    @property
+    def name(self) -> str:
+        """Names it in logs and in the status."""
+        ...
+
+    @property
+    def link(self) -> RunnerLink:
+        """Its control socket; ready."""
+        ...
+
+    async def destroy(self) -> None:
+        """End it and remove what it left on this machine. Never raises; repeating is safe."""
+        ...
+
+
+class MemberSource(Protocol):
+    """A back end: makes sandboxes."""
+
+    @property
+    def backend(self) -> str:
+        """`docker` or `process`."""
+        ...
+
+    @property
+    def boundary(self) -> str:
+        """What separates a call from the host, as one readable line."""
+        ...
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What it does not isolate."""
+        ...
+
+    async def open(self) -> None:
+        """Make ready for `create`.
+
+        Raises:
+            UnavailableError: This back end cannot work on this machine.
+        """
+        ...
+
+    async def create(self) -> Member:
+        """Start one sandbox and wait until it takes calls.
+
+        Raises:
+            UnavailableError: It did not start.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Remove what `open` made for this worker alone."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class _Slot:
+    member: Member
+    created: float = field(default_factory=time.monotonic)
+    idle_since: float = field(default_factory=time.monotonic)
+    executions: int = 0
+
+    def describe(self, status: str) -> SandboxMember:
+        return SandboxMember(
+            name=self.member.name,
+            status=status,
+            executions=self.executions,
+            age_seconds=time.monotonic() - self.created,
+        )
+
+
+class SandboxPool:
+    """A `Sandbox` over any back end. One event loop; each call has a sandbox for itself.
+
+    An idle sandbox is leased without awaiting anything; waiting callers are served in order.
+    The answer of a call is given before its sandbox is cleaned, and the sandbox is leased again
+    only after the runner said it is clean.
+    """
+
+    def __init__(self, source: MemberSource, settings: SandboxSettings) -> None:
+        self._source = source
+        self._settings = settings
+        self._idle: list[_Slot] = []
+        self._busy: set[_Slot] = set()
+        self._waiting: deque[asyncio.Future[_Slot]] = deque()
+        self._creating = 0
+        self._creations = asyncio.Semaphore(_CREATIONS_AT_ONCE)
+        self._last_failure = ""
+        self._closing = asyncio.Event()
+        self._filled = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def start(self) -> None:
+        """Fill the pool to its minimum.
+
+        Raises:
+            UnavailableError: The back end cannot work on this machine, or no sandbox started.
+        """
+        await self._source.open()
+        opened = asyncio.Event()
+        # One group owns every background task; it lives as long as the pool, across callers.
+        self._keeper = asyncio.create_task(self._keep(opened))  # noqa: TID251 - see above
+        await opened.wait()
+        self._replenish()
+        if self._creating:
+            await self._filled.wait()
+        if self._last_failure and not self._idle:
+            failure = self._last_failure
+            await self.aclose()
+            raise UnavailableError(f"No sandbox could be started: {failure}")
+
+    async def run(self, invocation: Invocation) -> Outcome:
+        """Run one call; see `Sandbox.run`."""
+        slot, call = await self._begin(invocation)
+        tainted = True
+        try:
+            outcome = await call.outcome()
+            tainted = is_tainting(outcome)
+            return outcome
+        finally:
+            self._settle_later(slot, call, tainted)
+
+    def status(self) -> SandboxStatus:
+        """Describe the pool now."""
+        return SandboxStatus(
+            backend=self._source.backend,
+            boundary=self._source.boundary,
+            warnings=self._source.warnings,
+            idle=tuple(slot.describe("idle") for slot in self._idle),
+            in_use=tuple(slot.describe("in_use") for slot in self._busy),
+            max_size=self._settings.max_size,
+        )
+
+    async def aclose(self) -> None:
+        """End every sandbox; calls still running end as crashed."""
+        self._closing.set()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(UnavailableError("The sandbox pool is shutting down."))
+        for slot in (*self._idle, *self._busy):
+            slot.member.link.break_off("the pool is closing")
+        if self._keeper is not None:
+            await self._keeper
+            self._keeper = None
+        await self._source.aclose()
+
+    # -- leasing
+
+    async def _begin(self, invocation: Invocation) -> tuple[_Slot, Call]:
+        while True:
+            slot = await self._lease()
+            try:
+                call = slot.member.link.call(invocation)
+            except LinkLostError:
+                self._discard(slot, "lost before its call")  # and try the next one
+            except OSError as error:
+                self._release(slot)
+                raise UnavailableError(
+                    f"The call could not be started: {error.strerror}."
+                ) from error
+            else:
+                slot.executions += 1
+                return slot, call
+
+    async def _lease(self) -> _Slot:
+        if self._closing.is_set() or self._tasks is None:
+            raise UnavailableError("The sandbox pool is not running.")
+        if self._idle and not self._waiting:
+            slot = self._idle.pop()
+            self._busy.add(slot)
+            if len(self._idle) < self._settings.min_idle:
+                self._replenish()
+            return slot
+        waiter: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._replenish()
+        try:
+            async with asyncio.timeout(self._settings.acquire_timeout):
+                return await waiter
+        except TimeoutError:
+            raise UnavailableError(self._no_sandbox()) from None
+        finally:
+            self._withdraw(waiter)
+
+    def _withdraw(self, waiter: "asyncio.Future[_Slot]") -> None:
+        """Forget a waiter; a slot it was given but could not take goes to the next."""
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+        task = asyncio.current_task()
+        given_up = task is not None and task.cancelling() > 0
+        if given_up and waiter.done() and not waiter.cancelled() and not waiter.exception():
+            self._release(waiter.result())
+
+    def _no_sandbox(self) -> str:
+        text = f"No sandbox became free within {self._settings.acquire_timeout:g} s."
+        return f"{text} Last failure to start one: {self._last_failure}" * bool(
+            self._last_failure
+        ) or (f"{text} Raise SANDBOX_MAX_SIZE or SANDBOX_ACQUIRE_TIMEOUT if this happens often.")
+
+    # -- after a call
+
+    def _settle_later(self, slot: _Slot, call: Call, tainted: bool) -> None:
+        link = slot.member.link
+        timer = asyncio.get_running_loop().call_later(
+            _SETTLE_SECONDS, link.break_off, "not cleaned after a call"
+        )
+
+        def settle(_: object) -> None:
+            timer.cancel()
+            if tainted or call.ended.cancelled() or call.ended.exception() is not None:
+                self._discard(slot, "tainted by its call")
+            elif not call.ended.result().clean:
+                self._discard(slot, "not clean after its call")
+            elif slot.executions >= self._settings.max_executions:
+                self._discard(slot, "used up")
+            else:
+                self._release(slot)
+
+        if call.ended.done():
+            settle(None)
+        else:
+            call.ended.add_done_callback(settle)
+
+    def _release(self, slot: _Slot) -> None:
+        if slot.member.link.lost.done() or self._closing.is_set():
+            self._discard(slot, "lost")
+            return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._busy.add(slot)
+                waiter.set_result(slot)
+                return
+        self._busy.discard(slot)
+        slot.idle_since = time.monotonic()
+        self._idle.append(slot)
+
+    def _discard(self, slot: _Slot, reason: str) -> None:
+        self._busy.discard(slot)
+        if slot in self._idle:
+            self._idle.remove(slot)
+        slot.member.link.break_off(reason)
+        _log.info("sandbox.discarded", name=slot.member.name, reason=reason, calls=slot.executions)
+        self._spawn(self._destroy, slot)
+        self._replenish()
+
+    async def _destroy(self, slot: _Slot) -> None:
+        await slot.member.destroy()
+
+    # -- background
+
+    async def _keep(self, opened: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            opened.set()
+            while not self._closing.is_set():
+                try:
+                    async with asyncio.timeout(_HEALTH_SECONDS):
+                        await self._closing.wait()
+                except TimeoutError:
+                    await self._check_health()
+            for slot in (*self._idle, *self._busy):
+                tasks.create_task(slot.member.destroy())
+            self._idle.clear()
+        self._tasks = None
+        self._busy.clear()
+
+    def _spawn(self, work: Callable[..., object], *args: object) -> None:
+        if self._tasks is not None:
+            self._tasks.create_task(work(*args))  # type: ignore[arg-type]
+
+    def _replenish(self) -> None:
+        """Start as many creations as the sizes and the waiting callers ask for."""
+        if self._closing.is_set():
+            return
+        size = len(self._idle) + len(self._busy) + self._creating
+        wanted = max(
+            self._settings.min_size - size,
+            self._settings.min_idle - len(self._idle) - self._creating,
+            len(self._waiting) - self._creating,
+        )
+        for _ in range(min(wanted, self._settings.max_size - size)):
+            self._creating += 1
+            self._spawn(self._create)
+
+    async def _create(self) -> None:
+        started = time.monotonic()
+        try:
+            async with self._creations:
+                if self._closing.is_set():
+                    return
+                member = await self._source.create()
+        except UnavailableError as error:
+            self._last_failure = error.message
+            _log.warning("sandbox.create_failed", error=error.message)
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._replenish)
+            return
+        finally:
+            self._creating -= 1
+            if not self._creating:
+                self._filled.set()
+        self._last_failure = ""
+        _log.info(
+            "sandbox.created",
+            name=member.name,
+            duration_ms=round((time.monotonic() - started) * 1000),
+        )
+        slot = _Slot(member)
+        member.link.lost.add_done_callback(lambda _: self._on_lost(slot))
+        self._release(slot)
+
+    def _on_lost(self, slot: _Slot) -> None:
+        if slot in self._idle and not self._closing.is_set():
+            self._discard(slot, "lost while idle")
+
+    async def _check_health(self) -> None:
+        for slot in tuple(self._idle):
+            try:
+                async with asyncio.timeout(_PING_SECONDS):
+                    await slot.member.link.ping()
+            except TimeoutError:
+                slot.member.link.break_off("no answer to a health check")
+            except LinkLostError:
+                continue  # its loss is handled where it is noticed
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """Let go of sandboxes a past burst needed."""
+        floor = time.monotonic() - _HEALTH_SECONDS
+        for slot in tuple(self._idle):
+            size = len(self._idle) + len(self._busy)
+            spare = size > self._settings.min_size and len(self._idle) > self._settings.min_idle
+            if spare and slot.idle_since < floor:
+                self._discard(slot, "no longer needed")

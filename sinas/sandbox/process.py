@@ -1,0 +1,306 @@
+"""Sandboxes that are plain processes of this machine, for where there is no Docker."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from sinas.errors import UnavailableError
+from sinas.sandbox.base import Invocation, Returned
+from sinas.sandbox.link import LinkLostError, RunnerLink
+from sinas.sandbox.owner import Owner
+from sinas.sandbox.wire import Limits
+from sinas.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+_READY_SECONDS = 30.0
+_EXIT_SECONDS = 5.0
+_PREFIX = "sinas-run-"
+# The folder goes to the end: modules of the standard library must win.
+_BOOT = "import sys; sys.path.append({!r}); from runner.__main__ import main; main()"
+_FIRST_UID = 1_000_000_000  # above what distributions and user-namespace ranges hand out
+_UIDS_PER_RUNNER = 256  # times pid_max stays below 2**31
+
+_NETWORK = (
+    "Functions use this machine's network: they reach its loopback services (databases "
+    "included), its local network and the internet."
+)
+_MEMORY = "The memory limit is one of address space and holds for each process of a call."
+
+# Imports what the warm parent has not: an unprivileged user must be able to read the library.
+_PROBE = Invocation(
+    execution_id="probe",
+    namespace="sinas",
+    name="probe",
+    code="import wave\n\ndef handler(input_data, context):\n    open('probe', 'w').close()\n",
+    input=None,
+    context={},
+    timeout_seconds=_READY_SECONDS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """One degree of isolation, strongest first in `_levels`."""
+
+    namespaces: bool
+    users: bool
+
+    @property
+    def boundary(self) -> str:
+        user = "an unprivileged user" if self.users else "the platform's own user"
+        if self.namespaces:
+            return (
+                f"One process per call as {user}, in its own mount, process and IPC namespaces "
+                "with a read-only root, a private /tmp and resource limits; no container."
+            )
+        return f"One process per call as {user}, with resource limits; no namespaces."
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        found = [_NETWORK, _MEMORY]
+        if not self.namespaces:
+            found.append(
+                "Functions see this machine's files and processes as far as their user may, and "
+                "files they leave in shared places such as /dev/shm stay."
+            )
+        if not self.users and not self.namespaces:
+            found.append(
+                "Functions run as the platform's own user: they can read its keys and data, "
+                "signal its processes, and start processes without limit."
+            )
+        return tuple(found)
+
+
+class ProcessMember:
+    """One runner process."""
+
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], link: RunnerLink, directory: Path
+    ) -> None:
+        self.name = name
+        self.link = link
+        self._process = process
+        self._directory = directory
+
+    @property
+    def last_line(self) -> str:
+        """What the runner wrote last, if anything; it writes only when it fails."""
+        return _last_line(self._directory)
+
+    async def destroy(self) -> None:
+        """End the runner, which ends its call, and remove its directory."""
+        self.link.break_off("destroyed")
+        await asyncio.to_thread(_end, self._process, self._directory)
+
+
+def _end(process: subprocess.Popen[bytes], directory: Path) -> None:
+    try:
+        # The end of its control socket makes it clean up and leave.
+        process.wait(_EXIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+class ProcessSource:
+    """Makes runner processes for one worker, as isolated as this machine allows."""
+
+    backend = "process"
+
+    def __init__(self, settings: Settings, limits: Limits, *, reason: str) -> None:
+        self._settings = settings
+        self._limits = limits
+        self._reason = reason
+        self._numbers = count(1)
+        self._level = _Level(namespaces=False, users=False)
+        self._why_not_more = ""
+        self._owner = Owner.current()
+        self._python = ""
+
+    @property
+    def boundary(self) -> str:
+        """What separates a call from the host."""
+        return self._level.boundary
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is not isolated, and why this back end was chosen."""
+        chosen = (self._reason, *self._level.warnings, self._why_not_more)
+        return tuple(filter(None, chosen))
+
+    async def open(self) -> None:
+        """Find the strongest isolation that works here by starting one runner at each level.
+
+        Raises:
+            UnavailableError: Not even the weakest works.
+        """
+        self._python = await asyncio.to_thread(base_python)
+        await asyncio.to_thread(_remove_leftovers, self._owner)
+        failures = []
+        for level in _levels(is_root=os.geteuid() == 0):
+            self._level = level
+            try:
+                await self._probe()
+            except UnavailableError as error:
+                failures.append(error.message)
+                continue
+            self._why_not_more = " ".join(f"Stronger isolation failed: {one}" for one in failures)
+            for warning in self.warnings:
+                _log.warning("sandbox.not_isolated", detail=warning)
+            return
+        raise UnavailableError(f"Functions cannot run as processes here: {'; '.join(failures)}")
+
+    async def _probe(self) -> None:
+        """Run one call that needs what a call may need, and see it return.
+
+        Raises:
+            UnavailableError: It did not.
+        """
+        member = await self.create()
+        try:
+            outcome = await member.link.call(_PROBE).outcome()
+            if not isinstance(outcome, Returned):
+                ended = getattr(outcome, "error", None) or getattr(outcome, "reason", "")
+                detail = outcome.stderr.strip() or member.last_line or ended
+                raise UnavailableError(f"a trial call failed: {detail}")
+        finally:
+            await member.destroy()
+
+    async def create(self) -> ProcessMember:
+        """Start a runner and wait until it takes calls.
+
+        Raises:
+            UnavailableError: It did not start at the chosen level.
+        """
+        name = f"sinas-process-{self._owner.pid}-{next(self._numbers)}"
+        directory, process, control = await asyncio.to_thread(self._spawn)
+        link = RunnerLink(control, self._limits)
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await link.ready()
+        except BaseException as error:
+            link.break_off("not ready")
+            detail = await asyncio.shield(asyncio.to_thread(_last_words, process, directory))
+            if isinstance(error, LinkLostError | TimeoutError):
+                raise UnavailableError(f"{name} did not start: {detail or error}") from error
+            raise
+        return ProcessMember(name, process, link, directory)
+
+    async def aclose(self) -> None:
+        """Nothing is left to remove: each member removed its own."""
+
+    def _spawn(self) -> tuple[Path, subprocess.Popen[bytes], socket.socket]:
+        prefix = f"{_PREFIX}{self._owner.pid}.{self._owner.start}-"
+        directory = Path(tempfile.mkdtemp(prefix=prefix))
+        for part in ("home", "root"):
+            (directory / part).mkdir()
+        if self._level.users:
+            directory.chmod(0o711)
+            (directory / "home").chmod(0o1777)
+        ours, theirs = socket.socketpair()
+        with theirs, (directory / "log").open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own runner
+                [
+                    self._python,
+                    *("-I", "-S", "-X", "utf8", "-c", _BOOT.format(str(Path(__file__).parent))),
+                    json.dumps(self._config(directory, theirs.fileno())),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        return directory, process, ours
+
+    def _config(self, directory: Path, control: int) -> dict[str, Any]:
+        sandbox = self._settings.sandbox
+        mib = 1024 * 1024
+        level = self._level
+        countable = level.users or level.namespaces
+        config: dict[str, Any] = {
+            "control_fd": control,
+            "api_url": self._settings.core.api_url,
+            "home": str(directory / "home"),
+            "wipe": [str(directory / "home")],
+            "uid_span": [_FIRST_UID, _UIDS_PER_RUNNER] if level.users else None,
+            "limits": {
+                "address_space": sandbox.memory_mb * mib,
+                "processes": sandbox.pids if countable else 0,
+                "file_size": sandbox.tmp_mb * mib,
+            },
+        }
+        if level.namespaces:
+            config |= {
+                "home": "/tmp",  # noqa: S108 - a mount of its own
+                "wipe": ["/tmp", "/dev/shm"],  # noqa: S108 - likewise
+                "isolation": {"root": str(directory / "root"), "tmp_mb": sandbox.tmp_mb},
+            }
+        return config
+
+
+def _levels(*, is_root: bool) -> tuple[_Level, ...]:
+    """What to try, strongest first. Root never runs calls as itself."""
+    if is_root:
+        return (_Level(namespaces=True, users=True), _Level(namespaces=False, users=True))
+    return (_Level(namespaces=True, users=False), _Level(namespaces=False, users=False))
+
+
+def base_python() -> str:
+    """The interpreter below this virtual environment, which cannot import the platform.
+
+    Raises:
+        UnavailableError: There is none to be found.
+    """
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for path in (
+        getattr(sys, "_base_executable", ""),
+        Path(sys.base_exec_prefix) / "bin" / name,
+        Path(sys.base_exec_prefix) / "bin" / "python3",
+    ):
+        if path and os.access(path, os.X_OK):
+            return os.path.realpath(path)
+    raise UnavailableError(f"No base interpreter was found below {sys.base_exec_prefix}.")
+
+
+def _last_words(process: subprocess.Popen[bytes], directory: Path) -> str:
+    """End a runner that did not come up; the last line it wrote."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    line = _last_line(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+    return line
+
+
+def _last_line(directory: Path) -> str:
+    log = directory / "log"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1] if lines else ""
+
+
+def _remove_leftovers(owner: Owner) -> None:
+    """Remove directories of workers that are gone; their runners ended with them."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid, _, rest = path.name.removeprefix(_PREFIX).partition(".")
+        start = rest.partition("-")[0]
+        if pid.isdecimal() and Owner(owner.host, int(pid), start).is_known_dead:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""Leaves nothing of a finished call: no process, no file, no shared memory."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_PATIENCE_SECONDS = 2.0
+
+
+def kill_user(uid: int) -> None:
+    """Kill every process of `uid` in this process namespace, of which this is the first.
+
+    kill(-1) reaches whoever the effective *or the real* user may signal and is atomic against
+    fork, so a fork bomb cannot outrun it, and it needs no fork that a full process table would
+    refuse. The real user stays root, so nobody can signal back. That is safe only where no
+    process but this one is root's: outside a process namespace it would end the machine.
+    """
+    _require_own_namespace()
+    os.seteuid(uid)
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+    finally:
+        os.seteuid(0)
+
+
+def kill_namespace() -> None:
+    """Kill every process but this one, which is the first of its process namespace."""
+    _require_own_namespace()
+    try:
+        os.kill(-1, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _require_own_namespace() -> None:
+    if os.getpid() != 1:
+        raise RuntimeError("kill(-1) outside a process namespace of our own")
+
+
+def kill_descendants(keep: set[int]) -> None:
+    """Kill what descends from this process (a child subreaper), less `keep`. Not atomic."""
+    for pid in descendants() - keep:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
+
+
+def descendants() -> set[int]:
+    """Every process below this one, zombies included."""
+    children: dict[int, list[int]] = {}
+    for pid in processes():
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue  # gone meanwhile
+        parent = int(stat.rpartition(")")[2].split()[1])
+        children.setdefault(parent, []).append(pid)
+    found: set[int] = set()
+    todo = [os.getpid()]
+    while todo:
+        fresh = set(children.get(todo.pop(), ())) - found
+        found |= fresh
+        todo.extend(fresh)
+    return found
+
+
+def processes() -> set[int]:
+    """Every process this one sees."""
+    return {int(name) for name in os.listdir("/proc") if name.isdecimal()}
+
+
+def wait_until_gone(left: Callable[[], set[int]], reap: Callable[[], None]) -> bool:
+    """Wait until `left()` is empty; False if it is not within two seconds."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        reap()
+        if not left():
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.001)
+
+
+def wipe(directories: tuple[str, ...], uid: int) -> bool:
+    """Empty the directories as the user who wrote there; False if that fails or takes long.
+
+    Runs after the call's last process is gone, so that nothing can swap a path under it.
+    """
+    end = time.monotonic() + _PATIENCE_SECONDS
+    if uid:
+        os.seteuid(uid)
+    try:
+        for directory in directories:
+            _empty(directory, end)
+        return True
+    except (OSError, RecursionError):
+        return False
+    finally:
+        if uid:
+            os.seteuid(0)
+
+
+def _empty(top: str, end: float) -> None:
+    todo, directories = [top], []
+    while todo:
+        with os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.path, 0o700)
+                    todo.append(entry.path)
+                    directories.append(entry.path)
+                else:
+                    os.unlink(entry.path)
+        if time.monotonic() > end:
+            raise TimeoutError(top)
+    for directory in reversed(directories):
+        os.rmdir(directory)
+
+
+_OOM_COUNTERS = (
+    "/sys/fs/cgroup/memory.events",
+    "/sys/fs/cgroup/memory/memory.oom_control",
+)
+
+
+def oom_kills() -> int:
+    """How often the kernel killed for memory in this control group (v2, else v1)."""
+    for path in _OOM_COUNTERS:
+        try:
+            text = Path(path).read_text()
+        except OSError:
+            continue
+        for row in text.splitlines():
+            key, _, value = row.partition(" ")
+            if key == "oom_kill":
+                return int(value)
+    return 0

@@ -1,1 +1,1 @@
-"""The one owner of LLM access."""
+"""Talking to language models: one protocol, a lean client for OpenAI wires, litellm for the rest."""

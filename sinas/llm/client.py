@@ -1,0 +1,50 @@
+"""`LlmClient`: the one way to a model, whichever provider. Lives as long as the process."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Final
+
+from typing_extensions import override
+
+from sinas.llm.base import Delta, LanguageModel, ModelRequest, Provider
+from sinas.llm.litellm_client import LitellmClient
+from sinas.llm.mistral import mistral_messages
+from sinas.llm.openai_wire import OpenAiWire
+
+_MISTRAL_ENDPOINT: Final = "https://api.mistral.ai/v1"
+
+
+class LlmClient(LanguageModel):
+    """Sends each request through the client that suits its provider.
+
+    - openai with an endpoint: the lean client.
+    - mistral: the lean client too. Its wire is OpenAI's, and litellm refuses its document and
+      audio parts and hides answers that were cut off.
+    - openai without an endpoint, anthropic, ollama: litellm.
+    """
+
+    def __init__(self) -> None:
+        self._lean = OpenAiWire()
+        self._litellm = LitellmClient()
+
+    @override
+    def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+        provider = request.provider
+        if provider.type == "mistral":
+            return self._lean.stream(_for_mistral(request, provider))
+        if provider.type == "openai" and provider.endpoint:
+            return self._lean.stream(request)
+        return self._litellm.stream(request)
+
+    @override
+    async def aclose(self) -> None:
+        await self._lean.aclose()
+        await self._litellm.aclose()
+
+
+def _for_mistral(request: ModelRequest, provider: Provider) -> ModelRequest:
+    return replace(
+        request,
+        provider=replace(provider, endpoint=provider.endpoint or _MISTRAL_ENDPOINT),
+        messages=mistral_messages(request.messages),
+    )

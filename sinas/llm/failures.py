@@ -1,0 +1,136 @@
+"""Every way a model call fails, as one sentence in an `UpstreamError`."""
+
+import asyncio
+import socket
+import ssl
+
+import httpx
+import orjson
+
+from sinas.errors import UpstreamError
+from sinas.llm.base import ModelRequest
+
+_MESSAGE_CHARS = 500
+_HIDDEN = "[api key]"
+# Shorter "keys" are placeholders such as "x"; hiding those would only garble messages.
+_SHORTEST_KEY = 6
+
+
+def failure(request: ModelRequest, what: str, *, status: int | None = None) -> UpstreamError:
+    """The error for `what`, a predicate that follows the name of provider and model.
+
+    The provider's API key is blotted out of `what`, wherever it came from.
+    """
+    key = request.provider.api_key
+    if key and len(key) >= _SHORTEST_KEY:
+        what = what.replace(key, _HIDDEN)
+    who = f"LLM provider '{request.provider.name}' (model '{request.model}')"
+    return UpstreamError(f"{who} {what.rstrip('.')}.", status=status)
+
+
+def shorten(text: str) -> str:
+    """At most 500 characters of a foreign text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= _MESSAGE_CHARS else line[: _MESSAGE_CHARS - 1] + "…"
+
+
+def refused(
+    request: ModelRequest, status: int, body: bytes | str, *, retry_after: str | None = None
+) -> UpstreamError:
+    """The provider answered with an HTTP status that is not 200."""
+    return failure(request, describe_status(status, body, retry_after), status=status)
+
+
+def describe_status(status: int, body: bytes | str, retry_after: str | None = None) -> str:
+    """The predicate for an HTTP status, with the provider's own words if it gave any."""
+    if 300 <= status < 400:
+        return f"answered HTTP {status}, a redirect, which is not followed; check its endpoint"
+    meaning = {
+        401: "the API key was not accepted",
+        403: "access was denied",
+        404: "no such model or path",
+        429: "too many requests",
+    }.get(status)
+    words = shorten(message_of(body))
+    text = f"answered HTTP {status}" + (f" ({meaning})" if meaning else "")
+    if words:
+        text += f": {words}"
+    if retry_after:
+        text = f"{text.rstrip('.')}; it asks to wait {shorten(retry_after)[:40]} (Retry-After)"
+    return text
+
+
+def message_of(body: bytes | str) -> str:
+    """The human part of an error body, in any of the shapes servers use; else the body."""
+    try:
+        data = orjson.loads(body)
+    except ValueError:
+        text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+        return "" if text.lstrip().startswith("<") else text  # an HTML page helps nobody
+    return message_in(data)
+
+
+def message_in(data: object) -> str:
+    """As `message_of`, for decoded JSON."""
+    if isinstance(data, str):
+        return data
+    if isinstance(data, dict):
+        for key in ("error", "message", "detail", "error_msg"):
+            if value := data.get(key):
+                return message_in(value)
+    return orjson.dumps(data).decode() if data else ""
+
+
+def broken(request: ModelRequest, error: Exception, *, started: bool) -> UpstreamError:
+    """The connection failed or the provider fell silent; `started`: in the midst of an answer."""
+    match error:
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            what = f"could not be reached at {host_of(request)}: timed out"
+        case httpx.TimeoutException() | TimeoutError():
+            when = "in the middle of its answer" if started else "before its answer"
+            what = f"was silent for {request.timeout_seconds:g} seconds {when}"
+        case httpx.ConnectError():
+            what = f"could not be reached at {host_of(request)}: {cause_of(error)}"
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            what = "has an endpoint that is not an http or https URL"
+        case httpx.LocalProtocolError():
+            what = "cannot be asked: its API key holds characters HTTP forbids"
+        case _ if started:
+            return cut(request)
+        case _:
+            what = f"closed the connection without an answer ({cause_of(error)})"
+    return failure(request, what)
+
+
+def cut(request: ModelRequest) -> UpstreamError:
+    """The stream ended before the answer did."""
+    return failure(request, "cut its answer off before the end: the connection closed")
+
+
+def host_of(request: ModelRequest) -> str:
+    """Host and port of the endpoint: no path, no user info."""
+    if request.provider.endpoint is None:
+        return "its default endpoint"
+    try:
+        url = httpx.URL(request.provider.endpoint)
+    except httpx.InvalidURL:
+        return "its endpoint"
+    return f"{url.host}:{url.port}" if url.port else url.host
+
+
+def cause_of(error: BaseException) -> str:
+    """The first cause in the chain that says something readable."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, socket.gaierror):
+            return "the host name is not known"
+        if isinstance(current, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(current, ssl.SSLError):
+            return f"TLS failed ({current.reason or 'handshake'})"
+        if isinstance(current, ConnectionError):
+            return "the connection was closed at once"
+        if isinstance(current, asyncio.TimeoutError):
+            return "timed out"
+        current = current.__cause__ or current.__context__
+    return shorten(str(error)) or type(error).__name__

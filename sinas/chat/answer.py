@@ -1,0 +1,113 @@
+"""One model call: its deltas to the channel, its whole answer back."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from sinas.chat import events
+from sinas.chat.channel import ChannelWriter, Emitted
+from sinas.kit.json_types import JsonObject
+from sinas.llm.assemble import TurnText
+from sinas.llm.base import Delta, ModelRequest, Usage
+from sinas.llm.client import LlmClient
+
+
+@dataclass(slots=True)
+class TurnUsage:
+    """Tokens and calls of a turn so far, in the shape answers carry them."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    errors: int = 0
+
+    @classmethod
+    def read(cls, stored: JsonObject) -> "TurnUsage":
+        """Go on counting from a stored value."""
+        return cls(**{name: int(str(stored.get(name, 0))) for name in cls.__slots__})
+
+    def add(self, usage: Usage | None) -> None:
+        """Count one finished call."""
+        self.calls += 1
+        if usage is not None:
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
+            self.total_tokens += usage.total_tokens
+            self.cache_read_tokens += usage.cache_read_tokens
+            self.cache_write_tokens += usage.cache_write_tokens
+
+    def dump(self) -> JsonObject:
+        """As stored and answered. No price table yet: every call is unpriced."""
+        counted: JsonObject = {name: getattr(self, name) for name in self.__slots__}
+        return {**counted, "cost_usd": None, "unpriced_calls": self.calls}
+
+
+@dataclass(slots=True)
+class Replay:
+    """Text that a dead worker already showed for this round.
+
+    As long as the new answer repeats it, nothing is sent twice; where it differs, clients are
+    told to forget the old text and get the new one whole.
+    """
+
+    emitted: Emitted
+    _seen: list[str] = field(default_factory=list)
+    _over: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether deltas go straight out."""
+        return self._over or not self.emitted.partial
+
+    async def take(self, writer: ChannelWriter, delta: Delta) -> None:
+        """Send what of `delta` the clients do not have yet."""
+        if delta.content is None and not delta.tool_calls and delta.finish_reason is None:
+            return
+        self._seen.append(delta.content or "")
+        text = "".join(self._seen)
+        shown = self.emitted.text
+        ends = bool(delta.tool_calls) or delta.finish_reason is not None
+        if self.emitted.has_calls or not _agree(shown, text) or (ends and len(text) < len(shown)):
+            await writer.discard(self.emitted.partial)
+            writer.put(events.reset())
+            _put(writer, Delta(text or None, delta.tool_calls, delta.finish_reason))
+            self._over = True
+        elif len(text) > len(shown) or ends:
+            _put(writer, Delta(text[len(shown) :] or None, delta.tool_calls, delta.finish_reason))
+            self._over = True
+
+
+def _agree(shown: str, text: str) -> bool:
+    return shown.startswith(text) or text.startswith(shown)
+
+
+def _put(writer: ChannelWriter, delta: Delta) -> None:
+    if (event := events.chunk(delta)) is not None:
+        writer.put(event)
+
+
+async def stream_answer(
+    llm: LlmClient, request: ModelRequest, writer: ChannelWriter, replay: Replay, answer: TurnText
+) -> None:
+    """Ask the model; every delta goes to `writer` and into `answer`.
+
+    When this is cancelled or raises, `answer` holds what came until then.
+
+    Raises:
+        UpstreamError: The provider failed; see `LanguageModel.stream`.
+    """
+    stream = llm.stream(request)
+    try:
+        async for delta in stream:
+            answer.add(delta)
+            if replay.is_over:
+                _put(writer, delta)
+            else:
+                await replay.take(writer, delta)
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            # Also when cancelled: the provider must not go on generating for nobody.
+            await asyncio.shield(close())

@@ -1,0 +1,354 @@
+"""The journal: every database write and read of a running turn, under its fence.
+
+Each write is one short transaction. It names the fence the worker claimed the turn with; when
+the row has another one by now, nothing changes and `LeaseLostError` is raised.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from sinas.chat.prompt import Line
+from sinas.context import AppContext
+from sinas.db.unit import Unit
+from sinas.errors import LeaseLostError
+from sinas.kit.ids import uuid7
+from sinas.kit.json_types import JsonObject, JsonValue
+from sinas.models import (
+    Agent,
+    Chat,
+    LlmProvider,
+    Message,
+    ToolCall,
+    ToolCallStatus,
+    Turn,
+    TurnStatus,
+)
+
+# How many more rows than messages to read: results travel with their calls.
+_RESULT_FACTOR = 3
+_OPEN = (ToolCallStatus.PENDING, ToolCallStatus.RUNNING, ToolCallStatus.AWAITING_APPROVAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a turn is about. `agent` is None when it was deleted since."""
+
+    chat: Chat
+    agent: Agent | None
+    provider: LlmProvider | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCall:
+    """A tool call about to be journalled."""
+
+    call_id: str
+    name: str
+    arguments: str
+    description: str
+    resource: tuple[str, str] | None
+    needs_approval: bool
+
+
+class Journal:
+    """Of one claimed turn."""
+
+    def __init__(self, app: AppContext, turn: Turn) -> None:
+        self._app = app
+        self.turn = turn
+
+    @classmethod
+    async def claim(cls, app: AppContext, turn_id: UUID, worker_id: UUID) -> "Journal | None":
+        """Take the turn, or None when it is not to be taken now.
+
+        Turns of one chat run in order: one that waits behind another is pushed again when
+        that one ends.
+        """
+        earlier = aliased(Turn)
+        blocked = select(earlier.id).where(
+            earlier.chat_id == Turn.chat_id,
+            earlier.seq < Turn.seq,
+            earlier.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING]),
+        )
+        statement = (
+            update(Turn)
+            .where(Turn.id == turn_id, Turn.status == TurnStatus.QUEUED, ~blocked.exists())
+            .values(
+                status=TurnStatus.RUNNING,
+                lease_owner=worker_id,
+                fence=Turn.fence + 1,
+                started_at=func.coalesce(Turn.started_at, func.now()),
+            )
+            .returning(Turn)
+            .execution_options(synchronize_session=False)
+        )
+        async with app.unit() as unit:
+            turn = await unit.session.scalar(statement)
+        return None if turn is None else cls(app, turn)
+
+    async def subject(self, session: AsyncSession) -> Subject:
+        """Chat, agent and provider in one query: the agent's provider, else the default."""
+        provider = (
+            select(LlmProvider.id)
+            .where(
+                or_(
+                    LlmProvider.id == Agent.llm_provider_id,
+                    Agent.llm_provider_id.is_(None)
+                    & LlmProvider.is_default
+                    & LlmProvider.is_active
+                    & LlmProvider.deleted_at.is_(None),
+                )
+            )
+            .limit(1)
+            .correlate(Agent)
+            .scalar_subquery()
+        )
+        statement = (
+            select(Chat, Agent, LlmProvider)
+            .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
+            .outerjoin(LlmProvider, LlmProvider.id == provider)
+            .where(Chat.id == self.turn.chat_id)
+        )
+        chat, agent, found = (await session.execute(statement)).one()
+        return Subject(chat, agent, found)
+
+    async def history(self, session: AsyncSession, window: int) -> list[Line]:
+        """The newest messages, oldest first; enough rows for `window` with all results.
+
+        Messages of later turns are left out: they were sent while this one ran.
+        """
+        later = select(Turn.id).where(Turn.chat_id == self.turn.chat_id, Turn.seq > self.turn.seq)
+        statement = (
+            select(
+                Message.role,
+                Message.content,
+                Message.tool_calls,
+                Message.tool_call_id,
+                Message.name,
+            )
+            .where(
+                Message.chat_id == self.turn.chat_id,
+                or_(Message.turn_id.is_(None), Message.turn_id.not_in(later)),
+            )
+            .order_by(Message.seq.desc())
+            .limit(window * _RESULT_FACTOR)
+        )
+        rows = (await session.execute(statement)).mappings().all()
+        return [Line(**row) for row in reversed(rows)]
+
+    async def open_calls(self, session: AsyncSession) -> list[ToolCall]:
+        """Calls of this turn that have no result yet, in order."""
+        statement = (
+            select(ToolCall)
+            .where(
+                ToolCall.turn_id == self.turn.id,
+                ToolCall.status.in_(_OPEN),
+            )
+            .order_by(ToolCall.created_at, ToolCall.position)
+        )
+        return list((await session.scalars(statement)).all())
+
+    async def taken_ids(self, session: AsyncSession, call_ids: Sequence[str]) -> set[str]:
+        """Which of these call ids the chat has already."""
+        statement = select(ToolCall.call_id).where(
+            ToolCall.chat_id == self.turn.chat_id, ToolCall.call_id.in_(call_ids)
+        )
+        return set((await session.scalars(statement)).all())
+
+    async def plan_round(
+        self, content: str, calls: Sequence[PlannedCall], usage: JsonObject
+    ) -> list[ToolCall]:
+        """Store the model's message and its calls, before any of them starts.
+
+        If one of them needs approval, nothing runs and the turn begins to wait.
+        """
+        waits = any(call.needs_approval for call in calls)
+        async with self._app.unit() as unit:
+            await self._hold(
+                unit,
+                rounds=Turn.rounds + 1,
+                usage=usage,
+                status=TurnStatus.WAITING if waits else TurnStatus.RUNNING,
+                lease_owner=None if waits else self.turn.lease_owner,
+            )
+            message_id = await self._add_message(
+                unit, "assistant", content or None, tool_calls=[_wire(call) for call in calls]
+            )
+            rows = [self._row(call, message_id, n, waits=waits) for n, call in enumerate(calls)]
+            unit.session.add_all(rows)
+            return rows
+
+    async def start_calls(self, rows: Sequence[ToolCall]) -> None:
+        """Mark decided calls as running."""
+        async with self._app.unit() as unit:
+            await self._hold(unit)
+            await unit.session.execute(
+                update(ToolCall)
+                .where(
+                    ToolCall.id.in_([row.id for row in rows]),
+                    ToolCall.status == ToolCallStatus.PENDING,
+                )
+                .values(status=ToolCallStatus.RUNNING)
+            )
+
+    async def finish_call(
+        self,
+        row: ToolCall,
+        status: ToolCallStatus,
+        *,
+        value: JsonValue,
+        text: str,
+        duration_ms: int,
+    ) -> None:
+        """Store the one result of a call: in full, and as the model gets it."""
+        async with self._app.unit() as unit:
+            await self._hold(unit)
+            await unit.session.execute(
+                update(ToolCall)
+                .where(ToolCall.id == row.id)
+                .values(
+                    status=status,
+                    result=value,
+                    duration_ms=duration_ms,
+                    finished_at=func.clock_timestamp(),
+                )
+            )
+            await self._add_message(unit, "tool", text, tool_call_id=row.call_id, name=row.name)
+
+    async def finish(
+        self,
+        status: TurnStatus,
+        *,
+        content: str | None,
+        usage: JsonObject,
+        error: str | None = None,
+        error_code: str | None = None,
+    ) -> UUID | None:
+        """End the turn with its last message, if there is one. Returns that message's id."""
+        async with self._app.unit() as unit:
+            message_id = None
+            if content is not None:
+                message_id = await self._add_message(unit, "assistant", content)
+            await self._hold(
+                unit,
+                status=status,
+                usage=usage,
+                error=error,
+                error_code=error_code,
+                reply_message_id=message_id,
+                lease_owner=None,
+                finished_at=func.clock_timestamp(),
+            )
+            if status != TurnStatus.COMPLETED:
+                await unit.session.execute(
+                    update(ToolCall)
+                    .where(ToolCall.turn_id == self.turn.id, ToolCall.status.in_(_OPEN))
+                    .values(status=ToolCallStatus.INTERRUPTED, finished_at=func.clock_timestamp())
+                )
+            return message_id
+
+    async def release(self, unit: Unit) -> int | None:
+        """Put the turn back to be taken by anyone: its new generation, None if it is not ours."""
+        statement = (
+            update(Turn)
+            .where(Turn.id == self.turn.id, Turn.fence == self.turn.fence)
+            .where(Turn.status == TurnStatus.RUNNING)
+            .values(
+                status=TurnStatus.QUEUED,
+                lease_owner=None,
+                generation=Turn.generation + 1,
+                queued_at=func.clock_timestamp(),
+            )
+            .returning(Turn.generation)
+            .execution_options(synchronize_session=False)
+        )
+        return await unit.session.scalar(statement)
+
+    async def next_turn(self, session: AsyncSession) -> tuple[UUID, int] | None:
+        """The turn of the same chat that waited for this one: its id and generation."""
+        statement = (
+            select(Turn.id, Turn.generation)
+            .where(Turn.chat_id == self.turn.chat_id, Turn.status == TurnStatus.QUEUED)
+            .order_by(Turn.seq)
+            .limit(1)
+        )
+        row = (await session.execute(statement)).first()
+        return None if row is None else (row.id, row.generation)
+
+    async def _hold(self, unit: Unit, **values: Any) -> None:
+        """Lock the turn's row and check the fence."""
+        held = (
+            Turn.id == self.turn.id,
+            Turn.fence == self.turn.fence,
+            Turn.status == TurnStatus.RUNNING,
+        )
+        statement: Any = select(Turn.id).where(*held).with_for_update()
+        if values:
+            statement = (
+                update(Turn)
+                .where(*held)
+                .values(**values)
+                .returning(Turn.id)
+                .execution_options(synchronize_session=False)
+            )
+        if (await unit.session.execute(statement)).first() is None:
+            raise LeaseLostError("Another worker has taken this turn over.")
+
+    async def _add_message(self, unit: Unit, role: str, content: str | None, **fields: Any) -> UUID:
+        message_id = uuid7()
+        await unit.session.execute(
+            insert(Message).values(
+                id=message_id,
+                chat_id=self.turn.chat_id,
+                turn_id=self.turn.id,
+                role=role,
+                content=content,
+                **fields,
+            )
+        )
+        if role != "tool":
+            await unit.session.execute(
+                update(Chat)
+                .where(Chat.id == self.turn.chat_id)
+                .values(last_message_at=func.clock_timestamp())
+                .execution_options(synchronize_session=False)
+            )
+        return message_id
+
+    def _row(self, call: PlannedCall, message_id: UUID, position: int, *, waits: bool) -> ToolCall:
+        status = ToolCallStatus.RUNNING
+        if call.needs_approval:
+            status = ToolCallStatus.AWAITING_APPROVAL
+        elif waits:
+            status = ToolCallStatus.PENDING
+        return ToolCall(
+            id=uuid7(),
+            turn_id=self.turn.id,
+            chat_id=self.turn.chat_id,
+            user_id=self.turn.user_id,
+            message_id=message_id,
+            position=position,
+            call_id=call.call_id,
+            name=call.name,
+            arguments=call.arguments,
+            description=call.description,
+            resource_namespace=call.resource[0] if call.resource else None,
+            resource_name=call.resource[1] if call.resource else None,
+            status=status,
+        )
+
+
+def _wire(call: PlannedCall) -> JsonObject:
+    """A call as it is stored with its message; `description` is for display only."""
+    return {
+        "id": call.call_id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+        "description": call.description,
+    }

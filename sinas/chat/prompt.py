@@ -1,0 +1,162 @@
+"""What a model is sent: the one builder for every round of a turn. Pure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from sinas.errors import InvalidInputError
+from sinas.kit.json_types import JsonObject, JsonValue
+from sinas.kit.templates import render
+
+INTERRUPTED: Final = "[Error: function call was interrupted or timed out]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instructions:
+    """The parts of an agent that shape its system message."""
+
+    agent: str
+    system_prompt: str | None
+    output_schema: JsonObject
+    agent_input: JsonObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One stored message, without what only clients need."""
+
+    role: str
+    content: str | None
+    tool_calls: Sequence[Mapping[str, Any]] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+def build(instructions: Instructions, history: Sequence[Line], window: int) -> list[JsonObject]:
+    """System message and history, in OpenAI's format, at most `window` messages of history.
+
+    Pair-complete: every call of an assistant message is followed at once by exactly one
+    result, in the calls' order, wherever the result was stored; a missing one is reported as
+    interrupted. Results whose call is outside the window are left out, and a window never
+    starts with results.
+
+    Raises:
+        InvalidInputError: The system prompt's template fails for this chat's input.
+    """
+    messages: list[JsonObject] = []
+    if system := _system(instructions):
+        messages.append({"role": "system", "content": system})
+    return messages + _conversation(history, window)
+
+
+def _system(instructions: Instructions) -> str:
+    parts = []
+    if instructions.system_prompt:
+        parts.append(_rendered(instructions, instructions.system_prompt))
+    if instructions.output_schema.get("properties"):
+        schema = json.dumps(instructions.output_schema, indent=2)
+        parts.append(
+            "Answer only with JSON that matches this schema, without any other text:\n"
+            f"```json\n{schema}\n```"
+        )
+    return "\n\n".join(parts)
+
+
+def _rendered(instructions: Instructions, prompt: str) -> str:
+    if not instructions.agent_input:
+        return prompt
+    try:
+        return render(prompt, instructions.agent_input)
+    except InvalidInputError as error:
+        raise InvalidInputError(
+            f"The system prompt of agent '{instructions.agent}' cannot be rendered: {error.message}"
+        ) from error
+
+
+def _conversation(history: Sequence[Line], window: int) -> list[JsonObject]:
+    results = {line.tool_call_id: line for line in history if line.role == "tool"}
+    spoken = [line for line in history if line.role != "tool"]
+    kept: list[list[JsonObject]] = []
+    size = 0
+    for line in reversed(spoken):
+        group = _group(line, results)
+        if kept and size + len(group) > window:
+            break
+        kept.append(group)
+        size += len(group)
+    return [message for group in reversed(kept) for message in group]
+
+
+def _group(line: Line, results: Mapping[str | None, Line]) -> list[JsonObject]:
+    """A message and the results of its calls."""
+    message: JsonObject = {"role": line.role, "content": _content(line)}
+    if not line.tool_calls:
+        return [message]
+    message["tool_calls"] = [
+        {"id": call["id"], "type": "function", "function": call["function"]}
+        for call in line.tool_calls
+    ]
+    group = [message]
+    for call in line.tool_calls:
+        result = results.get(call["id"])
+        content = result.content if result is not None else None
+        group.append(
+            {
+                "role": "tool",
+                "tool_call_id": call["id"],
+                "name": call["function"]["name"],
+                "content": content if content is not None else INTERRUPTED,
+            }
+        )
+    return group
+
+
+def _content(line: Line) -> JsonValue:
+    """Text, or the parts of a multimodal message."""
+    if line.role == "user" and line.content and line.content.startswith("["):
+        try:
+            parts: JsonValue = orjson.loads(line.content)
+        except orjson.JSONDecodeError:
+            return line.content
+        if isinstance(parts, list) and all(isinstance(p, dict) and "type" in p for p in parts):
+            return parts
+    return line.content
+
+
+def result_text(value: JsonValue, limit: int) -> str:
+    """A tool result as the model gets it: JSON text of at most about `limit` bytes.
+
+    What is too long is shortened so that it stays valid JSON and says so: lists keep their
+    first items, anything else becomes a preview.
+    """
+    text = _dumps(value)
+    if len(text.encode()) <= limit:
+        return text
+    if isinstance(value, list):
+        kept = _leading_items(value, limit)
+        return _dumps(
+            {"_truncated": True, "returned": len(kept), "total": len(value), "items": kept}
+        )
+    raw = value if isinstance(value, str) else text
+    preview = raw.encode()[: limit // 2].decode(errors="ignore")
+    return _dumps(
+        {"_truncated": True, "returned": len(preview), "total": len(raw), "preview": preview}
+    )
+
+
+def _leading_items(items: list[JsonValue], limit: int) -> list[JsonValue]:
+    kept: list[JsonValue] = []
+    size = 128
+    for item in items:
+        size += len(_dumps(item).encode()) + 2
+        if size > limit:
+            break
+        kept.append(item)
+    return kept
+
+
+def _dumps(value: JsonValue) -> str:
+    return json.dumps(value, ensure_ascii=False)

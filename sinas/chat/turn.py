@@ -1,0 +1,351 @@
+"""Running one turn: claim, rounds of model and tools, one end.
+
+The row and the journal are the truth; this object can die at any await and its successor goes
+on from what is committed. Every end, good or bad, is written once, then said on the channel.
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+from uuid import UUID
+
+import orjson
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from sinas.auth.principal import Principal
+from sinas.chat import events
+from sinas.chat.answer import Replay, TurnUsage, stream_answer
+from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
+from sinas.chat.journal import Journal, Subject
+from sinas.chat.prompt import Instructions, Line, build
+from sinas.chat.rounds import Round
+from sinas.context import JOB_DONE_PREFIX, TURN_STOP_PREFIX, WorkerContext
+from sinas.db.unit import Unit
+from sinas.errors import DeadlineError, InvalidInputError, LeaseLostError, SinasError
+from sinas.kit.json_types import JsonObject
+from sinas.llm.assemble import TurnText
+from sinas.llm.base import ModelRequest, Provider
+from sinas.llm.convert import convert_messages, dialect_of
+from sinas.models import TERMINAL_TURN, ToolCall, Turn, TurnStatus
+from sinas.queue.job import Queue, job
+from sinas.queue.signals import Listener
+from sinas.tools.base import Tool, ToolContext, ToolSet
+
+log = structlog.get_logger(__name__)
+
+_UNSAID = "The turn failed for a reason that was logged."
+
+
+async def run_turn(context: WorkerContext, turn_id: UUID) -> None:
+    """Run a turn to its end, or until it waits for people. Returns at once if it is not free."""
+    journal = await Journal.claim(context.app, turn_id, context.worker_id)
+    if journal is None:
+        return
+    with structlog.contextvars.bound_contextvars(turn_id=str(turn_id)):
+        async with context.app.signals.listen(f"{TURN_STOP_PREFIX}{turn_id}") as stops:
+            await _Run(context, journal).to_its_end(stops)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What a claimed turn starts with."""
+
+    subject: Subject
+    tools: ToolSet
+    history: list[Line]
+    open_calls: list[ToolCall]
+    emitted: Emitted
+
+
+class _Run:
+    def __init__(self, context: WorkerContext, journal: Journal) -> None:
+        self.app = context.app
+        self.context = context
+        self.journal = journal
+        self.turn: Turn = journal.turn
+        self.writer = ChannelWriter(
+            self.app.redis,
+            self.turn.channel_id,
+            self.turn.fence,
+            self.app.settings.chat.stream_ttl_seconds,
+        )
+        self.writer.round_number = self.turn.rounds
+        self.usage = TurnUsage.read(self.turn.usage)
+        self.answer = TurnText()
+        self.replay = Replay(Emitted())
+        self.limit = asyncio.timeout(self.turn.timeout_seconds)
+        self.stopped = self.turn.stop_requested
+
+    async def to_its_end(self, stops: Listener) -> None:
+        """Work with the writer and the stop watch beside it."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                beside = [
+                    group.create_task(self.writer.run()),
+                    group.create_task(self._watch(stops)),
+                ]
+                try:
+                    await self._work()
+                finally:
+                    for task in beside:
+                        task.cancel()
+        except* LeaseLostError:
+            log.warning("turn.lease_lost", fence=self.turn.fence)
+
+    async def _work(self) -> None:
+        try:
+            async with self.limit:
+                ending = await self._rounds()
+        except asyncio.CancelledError:
+            await asyncio.shield(self._hand_back())
+            raise
+        except LeaseLostError:
+            raise
+        except SinasError as error:
+            await self._fail(error.message, error.code)
+        except Exception as error:
+            await self._unexpected(error)
+        else:
+            if ending == "suspended":
+                await self._say(events.done("suspended"), TurnStatus.WAITING)
+            else:
+                await self._end(TurnStatus.COMPLETED, self.answer.content)
+
+    async def _rounds(self) -> Literal["completed", "suspended"]:
+        opening = await self._open()
+        subject = opening.subject
+        self.replay = Replay(opening.emitted)
+        calls = Round(
+            app=self.app,
+            journal=self.journal,
+            writer=self.writer,
+            tools=opening.tools,
+            status_templates=subject.agent.status_templates if subject.agent else {},
+            emitted=opening.emitted,
+        )
+        history = opening.history
+        if opening.open_calls:
+            await calls.resume(opening.open_calls)
+            history = await self._history()
+        while True:
+            self._check_rounds()
+            self.writer.round_number = self.turn.rounds
+            await self._ask(self._request(subject, opening.tools, history))
+            made = self.answer.calls
+            if not made:
+                return "completed"
+            if not await calls.plan(self.answer.content, made, self.usage.dump()):
+                return "suspended"
+            self.turn.rounds += 1
+            self.answer = TurnText()
+            self.replay = Replay(Emitted())
+            history = await self._history()
+
+    async def _ask(self, request: ModelRequest) -> None:
+        try:
+            await stream_answer(self.app.llm, request, self.writer, self.replay, self.answer)
+        except SinasError:
+            self.usage.errors += 1
+            raise
+        self.usage.add(self.answer.usage)
+
+    async def _open(self) -> _Opening:
+        window = self.app.settings.chat.max_history_messages
+        async with self.app.sessions() as session:
+            subject = await self.journal.subject(session)
+            tools = await self._offer(session, subject)
+            history = await self.journal.history(session, window)
+            continues = self.turn.fence > 1
+            open_calls = await self.journal.open_calls(session) if continues else []
+        emitted = Emitted()
+        if continues:
+            emitted = await read_emitted(self.app.redis, self.turn.channel_id, self.turn.rounds)
+        return _Opening(subject, tools, history, open_calls, emitted)
+
+    async def _offer(self, session: AsyncSession, subject: Subject) -> ToolSet:
+        if subject.agent is None or not self.context.tools:
+            return ToolSet()
+        principal: Principal = await self.app.authenticator.by_user(
+            self.turn.user_id, self.turn.access
+        )
+        context = ToolContext(
+            principal=principal,
+            chat_id=self.turn.chat_id,
+            agent_input=subject.chat.agent_input,
+        )
+        found: dict[str, Tool] = {}
+        for provider in self.context.tools:
+            for tool in await provider.offer(subject.agent, context, session):
+                if tool.name in found:
+                    raise InvalidInputError(
+                        f"Two tools of this agent share the name '{tool.name}' "
+                        f"({'/'.join(found[tool.name].resource)} and {'/'.join(tool.resource)}); "
+                        "rename one of them."
+                    )
+                found[tool.name] = tool
+        return ToolSet(found)
+
+    async def _history(self) -> list[Line]:
+        async with self.app.sessions() as session:
+            return await self.journal.history(session, self.app.settings.chat.max_history_messages)
+
+    def _check_rounds(self) -> None:
+        limit = self.app.settings.chat.max_tool_iterations
+        if self.turn.rounds >= limit:
+            raise DeadlineError(
+                f"Tool iteration limit ({limit}) reached. Stopping to prevent runaway loops."
+            )
+
+    def _request(self, subject: Subject, tools: ToolSet, history: list[Line]) -> ModelRequest:
+        provider, model = self._model(subject)
+        agent, chat = subject.agent, subject.chat
+        name = f"{chat.agent_namespace}/{chat.agent_name}"
+        instructions = Instructions(
+            agent=name,
+            system_prompt=agent.system_prompt if agent else None,
+            output_schema=agent.output_schema if agent else {},
+            agent_input=chat.agent_input,
+        )
+        messages = build(instructions, history, self.app.settings.chat.max_history_messages)
+        return ModelRequest(
+            provider=provider,
+            model=model,
+            messages=convert_messages(messages, dialect_of(provider.type, model)),
+            tools=tools.schemas(),
+            temperature=agent.temperature if agent else None,
+            max_tokens=agent.max_tokens if agent else None,
+            timeout_seconds=self.app.settings.chat.llm_timeout_seconds,
+        )
+
+    def _model(self, subject: Subject) -> tuple[Provider, str]:
+        agent, row = subject.agent, subject.provider
+        name = f"{subject.chat.agent_namespace}/{subject.chat.agent_name}"
+        if row is None:
+            raise InvalidInputError(
+                f"Agent '{name}' has no LLM provider: set its llm_provider_id, or make an "
+                "active provider the default."
+            )
+        if not row.is_active or row.deleted_at is not None:
+            raise InvalidInputError(
+                f"LLM provider '{row.name}' of agent '{name}' is not active; activate it or "
+                "choose another one."
+            )
+        model = (agent.model if agent else None) or row.default_model
+        if not model:
+            raise InvalidInputError(
+                f"Agent '{name}' has no model: set its model, or the default_model of LLM "
+                f"provider '{row.name}'."
+            )
+        key = row.api_key_encrypted
+        return Provider(
+            name=row.name,
+            type=dialect_of(row.provider_type, model),
+            endpoint=row.api_endpoint,
+            api_key=self.app.cipher.decrypt(key) if key else None,
+        ), model
+
+    async def _watch(self, stops: Listener) -> None:
+        """Interrupt the work when somebody stops the turn or this worker loses its lease."""
+        loop = asyncio.get_running_loop()
+        if not self.stopped:
+            async with asyncio.TaskGroup() as group:
+                waits = [
+                    group.create_task(_first(stops)),
+                    group.create_task(_set(self.context.lease_lost)),
+                ]
+                done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                for task in waits:
+                    task.cancel()
+            if waits[0] not in done:
+                raise LeaseLostError("This worker's lease has run out.")
+            self.stopped = True
+        with suppress(RuntimeError):  # the work has ended in the same moment
+            self.limit.reschedule(loop.time())
+
+    async def _unexpected(self, error: Exception) -> None:
+        """An interruption of the work, or a fault of ours."""
+        if isinstance(error, ExceptionGroup) and error.subgroup(LeaseLostError) is not None:
+            raise LeaseLostError("Another worker has taken this turn over.") from error
+        if not (isinstance(error, TimeoutError) and self.limit.expired()):
+            log.error("turn.failed", exc_info=error)
+            await self._fail(_UNSAID, "internal")
+        elif self.stopped:
+            await self._end(TurnStatus.CANCELLED, self._shown())
+        else:
+            seconds = self.turn.timeout_seconds
+            await self._fail(
+                f"Agent execution timed out after {seconds} seconds.", DeadlineError.code
+            )
+
+    def _shown(self) -> str | None:
+        """The text clients have of the current round; None when there is none to keep."""
+        text = self.answer.content if self.replay.is_over else self.replay.emitted.text
+        return text or None
+
+    async def _fail(self, message: str, code: str) -> None:
+        await self._end(TurnStatus.FAILED, self._shown(), message, code)
+
+    async def _end(
+        self,
+        status: TurnStatus,
+        content: str | None,
+        error: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        await self.journal.finish(
+            status, content=content, usage=self.usage.dump(), error=error, error_code=code
+        )
+        match status:
+            case TurnStatus.FAILED:
+                last = events.error(error or _UNSAID)
+            case TurnStatus.CANCELLED:
+                last = events.done("cancelled")
+            case _:
+                last = events.done()
+        await self._say(last, status)
+
+    async def _say(self, last: events.Event, status: TurnStatus) -> None:
+        """Close the channel and wake whoever waits for the turn."""
+        self.writer.put(last)
+        await self.writer.flush()
+        payload: JsonObject = {"status": status.value}
+        await self.app.redis.publish(f"{JOB_DONE_PREFIX}{self.turn.id}", orjson.dumps(payload))
+        if status in TERMINAL_TURN:
+            await self._start_next()
+
+    async def _start_next(self) -> None:
+        async with self.app.unit() as unit:
+            if (following := await self.journal.next_turn(unit.session)) is not None:
+                push_turn(unit, *following)
+
+    async def _hand_back(self) -> None:
+        """The worker stops: give the turn to another one at once."""
+        async with self.app.unit() as unit:
+            generation = await self.journal.release(unit)
+            if generation is not None:
+                push_turn(unit, self.turn.id, generation)
+
+
+async def _first(listener: Listener) -> None:
+    while not await listener.get():
+        pass
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+@job("turns.run", queue=Queue.AGENTS, timeout=timedelta(hours=25))
+async def _job(context: WorkerContext, turn_id: str) -> None:
+    await run_turn(context, UUID(turn_id))
+
+
+TURN_JOB = _job
+
+
+def push_turn(unit: Unit, turn_id: UUID, generation: int) -> None:
+    """Queue a turn after `unit` commits. `generation` tells a resumed turn from its first run."""
+    TURN_JOB.enqueue(unit, f"turns.run:{turn_id}:{generation}", timedelta(0), str(turn_id))

@@ -50,6 +50,9 @@ async def _upgrade(database_url: str, progress: Callable[[str], None] | None) ->
             )
             if current == script.get_current_head():
                 return
+            # The lock is the session's and stays; inside an open transaction alembic would
+            # leave the commit to us and roll everything back with one failing revision.
+            await connection.commit()
             config.attributes["progress"] = progress
             await connection.run_sync(lambda sync: _run(config, sync))
     finally:

@@ -53,3 +53,15 @@ class TimestampMixin:
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now(), onupdate=func.now())
+
+
+class IconMixin:
+    """An icon: `url:https://…`, or `collection:namespace/collection/file`."""
+
+    icon: Mapped[str | None]
+
+    @property
+    def icon_url(self) -> str | None:
+        """Where the icon can be fetched; None when there is none."""
+        prefix = "url:"
+        return self.icon[len(prefix) :] if self.icon and self.icon.startswith(prefix) else None

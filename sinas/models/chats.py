@@ -9,11 +9,11 @@ from sqlalchemy import BigInteger, ForeignKey, Identity, Index, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from sinas.db.base import Base, IdMixin, TimestampMixin
+from sinas.db.base import Base, IconMixin, IdMixin, TimestampMixin
 from sinas.kit.json_types import JsonObject, JsonValue
 
 
-class Agent(IdMixin, TimestampMixin, Base):
+class Agent(IdMixin, TimestampMixin, IconMixin, Base):
     """A model with instructions and the resources it may use.
 
     Deleting is soft: chats keep pointing at the row, its name is free again.
@@ -67,7 +67,6 @@ class Agent(IdMixin, TimestampMixin, Base):
     status_templates: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
     hooks: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     system_tools: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
-    icon: Mapped[str | None]
     is_default: Mapped[bool] = mapped_column(default=False, server_default="false")
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
     default_job_timeout: Mapped[int | None]

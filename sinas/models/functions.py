@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, Index, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from sinas.db.base import Base, IdMixin, TimestampMixin
+from sinas.db.base import Base, IconMixin, IdMixin, TimestampMixin
 from sinas.kit.json_types import JsonObject, JsonValue
 
 
@@ -40,7 +40,7 @@ class TriggerType(StrEnum):
     HOOK = "HOOK"
 
 
-class Function(IdMixin, TimestampMixin, Base):
+class Function(IdMixin, TimestampMixin, IconMixin, Base):
     """A Python function. `timeout` is in seconds, null meaning the platform's default."""
 
     __tablename__ = "functions"
@@ -53,7 +53,6 @@ class Function(IdMixin, TimestampMixin, Base):
     code: Mapped[str]
     input_schema: Mapped[JsonObject] = mapped_column(JSONB)
     output_schema: Mapped[JsonObject] = mapped_column(JSONB)
-    icon: Mapped[str | None]
     shared_pool: Mapped[bool] = mapped_column(default=False, server_default="false")
     requires_approval: Mapped[bool] = mapped_column(default=False, server_default="false")
     timeout: Mapped[int | None]

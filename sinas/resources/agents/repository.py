@@ -1,0 +1,54 @@
+"""Rows of agents."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, select, update
+from typing_extensions import override
+
+from sinas.crud.repository import Repository
+from sinas.models import Agent, LlmProvider
+
+
+class AgentRepository(Repository[Agent]):
+    """Agents that were not deleted."""
+
+    model = Agent
+    resource = "agents"
+
+    @override
+    def visible(self, action: str = "read") -> Select[Any]:
+        """Rows the caller may do `action` on."""
+        return super().visible(action).where(Agent.deleted_at.is_(None))
+
+    def chattable(self) -> Select[Any]:
+        """Active agents the caller may chat with."""
+        return self.visible("chat").where(Agent.is_active)
+
+    async def default(self) -> Agent | None:
+        """The default agent, whether or not the caller may see it."""
+        statement = self.visible_to_system().where(
+            Agent.is_default, Agent.is_active, Agent.deleted_at.is_(None)
+        )
+        return await self.session.scalar(statement)
+
+    async def by_name_for_chat(self, namespace: str, name: str) -> Agent | None:
+        """An active agent by name, whether or not the caller may chat with it."""
+        statement = self.visible_to_system().where(
+            Agent.namespace == namespace,
+            Agent.name == name,
+            Agent.is_active,
+            Agent.deleted_at.is_(None),
+        )
+        return await self.session.scalar(statement)
+
+    async def clear_default(self) -> None:
+        """Take the default mark from every agent."""
+        await self.session.execute(update(Agent).where(Agent.is_default).values(is_default=False))
+
+    async def provider_exists(self, provider_id: UUID) -> bool:
+        """Whether a provider can be named by an agent."""
+        statement = select(LlmProvider.id).where(
+            LlmProvider.id == provider_id, LlmProvider.deleted_at.is_(None)
+        )
+        return (await self.session.scalar(statement)) is not None

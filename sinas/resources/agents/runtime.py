@@ -1,0 +1,34 @@
+"""Runtime operations of agents: what may this caller use."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query
+
+from sinas.models import Agent
+from sinas.resources.agents.schemas import AgentRead
+from sinas.resources.agents.service import AgentService
+from sinas.web.deps import CREDENTIALS, allowed, authenticated
+from sinas.web.problems import PROBLEM_RESPONSES
+
+router = APIRouter(tags=["discovery"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
+
+Signed = Annotated[AgentService, Depends(authenticated(AgentService))]
+Read = Annotated[AgentService, Depends(allowed(AgentService, "agents", "read"))]
+AppQuery = Annotated[str | None, Query(description="Only what this application exposes.")]
+AppHeader = Annotated[str | None, Header(alias="X-Application")]
+
+
+@router.get("/agents/default", response_model=AgentRead)
+async def get_default_agent(agents: Signed) -> Agent:
+    """Get the default agent."""
+    return await agents.default()
+
+
+@router.get("/agents", response_model=list[AgentRead])
+@router.get("/discovery/agents", response_model=list[AgentRead])
+async def discover_agents(
+    agents: Read, app: AppQuery = None, x_application: AppHeader = None
+) -> Sequence[Agent]:
+    """List the active agents the caller may use."""
+    return await agents.discover(app=x_application or app)

@@ -1,0 +1,188 @@
+"""Bodies of the agent operations."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from sinas.crud.schema import Input, Output, Stamped
+from sinas.kit.json_types import JsonObject
+from sinas.kit.jsonschema import BadSchemaError, check_schema
+
+
+def _valid_schema(value: JsonObject) -> JsonObject:
+    try:
+        check_schema(value)
+    except BadSchemaError as error:
+        where = "/".join(str(part) for part in error.path)
+        raise ValueError(
+            f"is no valid JSON Schema{' at ' + where if where else ''}: {error.message}"
+        ) from error
+    return value
+
+
+Namespace = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")]
+Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[a-zA-Z][a-zA-Z0-9 _\-():]*$")]
+Schema = Annotated[JsonObject, AfterValidator(_valid_schema)]
+_Part = r"[a-zA-Z_][a-zA-Z0-9 _\-():]*"
+Reference = Annotated[
+    str,
+    Field(
+        max_length=511,
+        pattern=rf"^({_Part}/({_Part}|\*)|\*/\*)$",
+        description="`namespace/name`, `namespace/*` or `*/*`.",
+    ),
+]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Access = Literal["readonly", "readwrite"]
+
+
+class InitialMessage(Input):
+    """A message a new chat starts with; `content` may be a template over the chat's input."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str
+
+
+class EnabledSkill(Input):
+    """A skill, as a tool or preloaded into the system prompt."""
+
+    skill: Reference
+    preload: bool = False
+
+
+class EnabledStore(Input):
+    """A state store and what the agent may do in it."""
+
+    store: Reference
+    access: Access = "readonly"
+
+
+class EnabledCollection(Input):
+    """A file collection and what the agent may do in it."""
+
+    collection: Reference
+    access: Access = "readonly"
+
+
+class EnabledConnector(Input):
+    """A connector; no operations means all of them."""
+
+    connector: Reference
+    operations: list[str] = []
+    parameters: dict[str, JsonObject] = {}
+
+
+class Hook(Input):
+    """A function called for a message."""
+
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+
+    function: Reference
+    is_async: bool = Field(False, alias="async", serialization_alias="async")
+    on_timeout: Literal["block", "passthrough"] = "passthrough"
+
+
+class Hooks(Input):
+    """Functions called for messages, in order."""
+
+    on_user_message: list[Hook] = []
+    on_assistant_message: list[Hook] = []
+
+
+class SystemTool(Input):
+    """A built-in tool; `connections` limits database introspection."""
+
+    name: str
+    connections: list[str] | None = None
+
+
+def _named(key: str) -> BeforeValidator:
+    """Accept a bare name where an object with one required field is expected."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+Skills = list[Annotated[EnabledSkill, _named("skill")]]
+Stores = list[Annotated[EnabledStore, _named("store")]]
+Collections = list[Annotated[EnabledCollection, _named("collection")]]
+
+
+class _Common(Input):
+    description: str | None = None
+    llm_provider_id: UUID | None = None
+    model: str | None = Field(None, max_length=255)
+    temperature: Temperature | None = 0.7
+    max_tokens: Positive | None = None
+    system_prompt: str | None = None
+    input_schema: Schema | None = None
+    output_schema: Schema | None = None
+    initial_messages: list[InitialMessage] | None = None
+    enabled_functions: list[Reference] | None = None
+    enabled_agents: list[Reference] | None = None
+    enabled_skills: Skills | None = None
+    function_parameters: dict[str, JsonObject] | None = None
+    status_templates: dict[str, str] | None = None
+    enabled_queries: list[Reference] | None = None
+    query_parameters: dict[str, JsonObject] | None = None
+    enabled_stores: Stores | None = None
+    enabled_collections: Collections | None = None
+    enabled_components: list[Reference] | None = None
+    enabled_connectors: list[EnabledConnector] | None = None
+    hooks: Hooks | None = None
+    icon: str | None = Field(None, max_length=2048)
+    is_default: bool | None = False
+    default_job_timeout: Positive | None = None
+    default_keep_alive: bool | None = False
+    system_tools: list[str | SystemTool] | None = None
+
+
+class AgentCreate(_Common):
+    """A new agent."""
+
+    namespace: Namespace = "default"
+    name: Name
+
+
+class AgentUpdate(_Common):
+    """Changes; what is left out stays. Null empties a field that may be empty."""
+
+    namespace: Namespace | None = None
+    name: Name | None = None
+    is_active: bool | None = None
+
+
+class AgentRead(Stamped, Output):
+    """An agent."""
+
+    user_id: UUID | None
+    namespace: str
+    name: str
+    description: str | None
+    llm_provider_id: UUID | None
+    model: str | None
+    temperature: float
+    max_tokens: int | None
+    system_prompt: str | None
+    input_schema: JsonObject
+    output_schema: JsonObject
+    initial_messages: list[JsonObject] | None
+    enabled_functions: list[str]
+    enabled_agents: list[str]
+    enabled_skills: list[JsonObject]
+    function_parameters: JsonObject
+    status_templates: JsonObject
+    enabled_queries: list[str]
+    query_parameters: JsonObject
+    enabled_stores: list[JsonObject]
+    enabled_collections: list[JsonObject]
+    enabled_components: list[str]
+    enabled_connectors: list[JsonObject]
+    hooks: JsonObject | None
+    icon: str | None
+    icon_url: str | None
+    is_active: bool
+    is_default: bool
+    default_job_timeout: int | None
+    default_keep_alive: bool
+    system_tools: list[Any]

@@ -1,0 +1,62 @@
+"""Bodies of the LLM provider operations."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from sinas.crud.schema import Input, Stamped
+from sinas.kit.json_types import JsonObject
+
+ProviderType = Literal["openai", "anthropic", "mistral", "ollama"]
+
+
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must be a URL that starts with http:// or https://")
+    return value.rstrip("/")
+
+
+Endpoint = Annotated[
+    str,
+    AfterValidator(_http_url),
+    Field(max_length=2048, description="Base URL of the API, such as http://host:8080/v1."),
+]
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+Key = Annotated[SecretStr, Field(description="Stored encrypted, never returned; '' removes it.")]
+
+
+class LlmProviderCreate(Input):
+    """A new provider."""
+
+    name: Name
+    provider_type: ProviderType
+    api_key: Key | None = None
+    api_endpoint: Endpoint | None = None
+    default_model: str | None = Field(None, max_length=255)
+    config: JsonObject | None = None
+    is_default: bool | None = False
+
+
+class LlmProviderUpdate(Input):
+    """Changes; what is left out stays."""
+
+    name: Name | None = None
+    provider_type: ProviderType | None = None
+    api_key: Key | None = None
+    api_endpoint: Endpoint | None = None
+    default_model: str | None = Field(None, max_length=255)
+    config: JsonObject | None = None
+    is_default: bool | None = None
+    is_active: bool | None = None
+
+
+class LlmProviderRead(Stamped):
+    """A provider without its key."""
+
+    name: str
+    provider_type: str
+    api_endpoint: str | None
+    default_model: str | None
+    config: JsonObject
+    is_default: bool
+    is_active: bool

@@ -41,6 +41,7 @@ _user = select(
 ).where(User.is_active)
 
 _BY_USER: Select[Any] = _user.where(User.id == bindparam("user_id"))
+_BY_EMAIL: Select[Any] = _user.where(User.email == bindparam("email"))
 _BY_KEY: Select[Any] = (
     _user.add_columns(
         ApiKey.id.label("key_id"),
@@ -93,6 +94,14 @@ class Authenticator:
         """
         row = await self._one(_BY_USER, user_id=user_id)
         return _principal(row, "system", None if limit is None else permission_set(limit))
+
+    async def by_email(self, email: str) -> Principal:
+        """The user of an address, for the operator's own commands.
+
+        Raises:
+            UnauthenticatedError: No active user has it.
+        """
+        return _principal(await self._one(_BY_EMAIL, email=email.strip().lower()), "system", None)
 
     async def _one(self, statement: Select[Any], **parameters: object) -> Mapping[str, Any]:
         async with self._engine.connect() as connection:

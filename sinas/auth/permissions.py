@@ -10,6 +10,12 @@ from functools import lru_cache
 
 _SCOPES = frozenset({"own", "all", "*"})
 
+MAX_KEY_LENGTH = 512
+_FORM = (
+    "'{key}' is no permission key; write <service>.<resource>[/<path>].<action>:<scope> with "
+    "the scope own, all or *, for example sinas.agents/sales/*.read:own."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
@@ -43,6 +49,22 @@ def parse(key: str) -> Parsed | None:
         return None
     base, slash, path = resource.partition("/")
     return Parsed(tuple(base.split(".")), tuple(path.split("/")) if slash else (), action, scope)
+
+
+def grammar_error(key: str) -> str | None:
+    """What is wrong with a key somebody wants to store, as a sentence with the fix, or None.
+
+    Stricter than `parse`: a key that can never grant anything is a typing error.
+    """
+    if len(key) > MAX_KEY_LENGTH:
+        return f"A permission key has at most {MAX_KEY_LENGTH} characters."
+    parsed = parse(key)
+    if parsed is None or not key.isprintable() or any(c.isspace() for c in key):
+        return _FORM.format(key=key)
+    segments = (*parsed.base, *parsed.path, parsed.action)
+    if not all(segments) or "/" in parsed.action or ":" in key[: key.rindex(":")]:
+        return _FORM.format(key=key)
+    return None
 
 
 @lru_cache(maxsize=65_536)

@@ -82,3 +82,17 @@ class Principal:
 def permission_set(values: Mapping[str, bool]) -> PermissionSet:
     """The keys whose value is true."""
     return PermissionSet.of(key for key, value in values.items() if value)
+
+
+def system_principal(user_id: UUID, email: str) -> Principal:
+    """A caller who may do everything, for the operator's own commands.
+
+    `user_id` is who owns what is created; it must exist.
+    """
+    return Principal(
+        user_id=user_id,
+        email=email,
+        roles=(),
+        grants=PermissionSet.of(("sinas.*:all",)),
+        credential="system",
+    )

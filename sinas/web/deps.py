@@ -1,6 +1,10 @@
-"""Dependencies of every endpoint: context, transaction, caller, permission."""
+"""Dependencies of every endpoint: context, transaction, caller, permission.
 
-from collections.abc import AsyncIterator, Callable
+All are coroutines, also those that await nothing: FastAPI sends plain functions through a
+thread pool of 40, which costs more than they do and stalls when the pool is full.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Protocol, TypeVar
 
 from fastapi import Depends, Request
@@ -17,7 +21,7 @@ _bearer = HTTPBearer(auto_error=False, description="An access token or an API ke
 _api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")
 
 
-def app_context(request: Request) -> AppContext:
+async def app_context(request: Request) -> AppContext:
     """The process's context."""
     context: AppContext = request.app.state.context
     return context
@@ -75,14 +79,14 @@ class Service(Protocol):
 S = TypeVar("S", bound=Service)
 
 
-def permitted(resource: str, action: str) -> Callable[..., Principal]:
+def permitted(resource: str, action: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency: the caller, if there could be a row they may do `action` on.
 
     Which rows, the service and its repository decide. The function carries `permission`, so
     that a test finds routes without one.
     """
 
-    def check(principal: Caller) -> Principal:
+    async def check(principal: Caller) -> Principal:
         if not may_somewhere(principal, resource, action):
             raise ForbiddenError(
                 f"Not authorized: this needs the permission 'sinas.{resource}.{action}'."
@@ -100,21 +104,21 @@ def may_somewhere(principal: Principal, resource: str, action: str) -> bool:
     )
 
 
-def allowed(service: type[S], resource: str, action: str) -> Callable[..., S]:
+def allowed(service: type[S], resource: str, action: str) -> Callable[..., Awaitable[S]]:
     """A dependency: `service` for a permitted caller, in this request's transaction."""
     check = permitted(resource, action)
 
-    def build(unit: InUnit, principal: Annotated[Principal, Depends(check)]) -> S:
+    async def build(unit: InUnit, principal: Annotated[Principal, Depends(check)]) -> S:
         return service(unit, principal)
 
     build.permission = f"{resource}.{action}"  # type: ignore[attr-defined]
     return build
 
 
-def authenticated(service: type[S]) -> Callable[..., S]:
+def authenticated(service: type[S]) -> Callable[..., Awaitable[S]]:
     """A dependency: `service` for any signed-in caller, who sees only what is theirs."""
 
-    def build(unit: InUnit, principal: Caller) -> S:
+    async def build(unit: InUnit, principal: Caller) -> S:
         return service(unit, principal)
 
     build.permission = "authenticated"  # type: ignore[attr-defined]

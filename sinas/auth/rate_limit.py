@@ -1,0 +1,38 @@
+"""Fixed-window rate limits in Redis, shared by all API processes."""
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from sinas.errors import RateLimitedError, UnavailableError
+
+_PREFIX = "sinas:ratelimit:"
+
+
+class RateLimiter:
+    """Counts attempts per key and window."""
+
+    def __init__(self, redis: Redis, window_seconds: int) -> None:
+        self._redis = redis
+        self._window_seconds = window_seconds
+
+    async def hit(self, key: str, maximum: int) -> None:
+        """Count one attempt: one round trip, atomic.
+
+        Raises:
+            RateLimitedError: More than `maximum` in this window; says when the next one begins.
+            UnavailableError: Redis does not answer. Guessing unlimited would be worse.
+        """
+        name = _PREFIX + key
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.set(name, 0, ex=self._window_seconds, nx=True)
+                pipe.incr(name)
+                pipe.ttl(name)
+                _, count, seconds_left = await pipe.execute()
+        except RedisError as error:
+            raise UnavailableError("Signing in is not possible right now; try again.") from error
+        if count > maximum:
+            raise RateLimitedError(
+                "Too many requests. Please try again later.",
+                retry_after_seconds=max(1, int(seconds_left)),
+            )

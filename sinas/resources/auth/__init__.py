@@ -1,0 +1,1 @@
+"""Signing in: one-time codes, token pairs, and what the caller may do."""

@@ -1,0 +1,1 @@
+"""Users: who exists, and what ends when one leaves."""

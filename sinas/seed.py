@@ -1,0 +1,22 @@
+"""What a new installation starts with, and what every start makes sure of."""
+
+from sqlalchemy import func, select
+
+from sinas.auth.superadmin import superadmin_email
+from sinas.context import AppContext
+from sinas.resources.roles.seed import seed_roles
+from sinas.resources.users.seed import seed_superadmin
+
+# Any number known to all API processes will do; migrations use another.
+_ADVISORY_LOCK = 7_215_502
+
+
+async def seed(context: AppContext) -> None:
+    """Run every step in one transaction, in an order in which each finds what it needs.
+
+    Processes that start together run it one after the other; the later ones change nothing.
+    """
+    async with context.unit() as unit:
+        await unit.session.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+        await seed_roles(unit)
+        await seed_superadmin(unit, superadmin_email(context.settings))

@@ -174,6 +174,7 @@ class _Connection(asyncio.Protocol):
         self._has_head = False
         self._is_complete = False
         self._server_keeps = False
+        self._has_surplus = False
         self._pieces: list[bytes] = []
         self._buffered = 0
         self._is_paused = False
@@ -186,7 +187,8 @@ class _Connection(asyncio.Protocol):
 
     @property
     def can_be_kept(self) -> bool:
-        return self.is_open and self._server_keeps and self._failure is None
+        is_sound = self._failure is None and not self._has_surplus
+        return self.is_open and self._server_keeps and is_sound
 
     def close(self) -> None:
         """Drop the connection at once; what was not sent or read is lost."""
@@ -316,23 +318,30 @@ class _Connection(asyncio.Protocol):
     # -- httptools callbacks
 
     def on_message_begin(self) -> None:
-        self.headers = []
+        # A second answer nobody asked for, such as a good-bye: it must not mix with the first.
+        self._has_surplus = self._is_complete
+        if not self._has_surplus:
+            self.headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
+        if not self._has_surplus:
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        self._has_head = self.status >= 200  # 1xx announces the real answer
+        if not self._has_surplus:
+            self.status = self._parser.get_status_code()
+            self._has_head = self.status >= 200  # 1xx announces the real answer
 
     def on_body(self, body: bytes) -> None:
-        self._pieces.append(body)
-        self._buffered += len(body)
+        if not self._has_surplus:
+            self._pieces.append(body)
+            self._buffered += len(body)
 
     def on_message_complete(self) -> None:
-        self._is_complete = self._has_head
-        # Asked here because llhttp forgets it right after.
-        self._server_keeps = self._has_head and self._parser.should_keep_alive()
+        if not self._has_surplus:
+            self._is_complete = self._has_head
+            # Asked here because llhttp forgets it right after.
+            self._server_keeps = self._has_head and self._parser.should_keep_alive()
 
 
 def _time_out(waiter: asyncio.Future[None]) -> None:

@@ -29,7 +29,10 @@ from sinas.tools.base import ToolProvider
 
 log = structlog.get_logger(__name__)
 
+# Published when a job of that id ended: execution ids and turn ids.
 JOB_DONE_PREFIX = "sinas:job:done:"
+# Published to make the worker of a turn stop it.
+TURN_STOP_PREFIX = "sinas:turn:stop:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +124,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     redis = open_redis(settings.redis.url)
     signer = TokenSigner(settings.auth.secret_key.get_secret_value())
     llm = LlmClient()
-    signals = Signals(redis, prefix=JOB_DONE_PREFIX)
+    signals = Signals(redis, prefixes=(JOB_DONE_PREFIX, TURN_STOP_PREFIX))
     try:
         async with asyncio.TaskGroup() as group:
             background = Background(group)

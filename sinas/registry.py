@@ -1,14 +1,26 @@
 """Everything that is in the system, in one list."""
 
+from sinas.resources.agents.resource import RESOURCE as AGENTS
 from sinas.resources.api_keys.resource import RESOURCE as API_KEYS
 from sinas.resources.auth.resource import RESOURCE as AUTH
 from sinas.resources.base import Resource
+from sinas.resources.chats.resource import RESOURCE as CHATS
+from sinas.resources.executions.resource import RESOURCE as EXECUTIONS
+from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
+from sinas.resources.jobs.resource import RESOURCE as JOBS
+from sinas.resources.llm_providers.resource import RESOURCE as LLM_PROVIDERS
 from sinas.resources.roles.resource import RESOURCE as ROLES
 from sinas.resources.users.resource import RESOURCE as USERS
 
 RESOURCES: tuple[Resource, ...] = (
+    AGENTS,
     API_KEYS,
     AUTH,
+    CHATS,
+    LLM_PROVIDERS,
+    EXECUTIONS,
+    FUNCTIONS,
+    JOBS,
     ROLES,
     USERS,
 )

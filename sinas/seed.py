@@ -4,6 +4,8 @@ from sqlalchemy import func, select
 
 from sinas.auth.superadmin import superadmin_email
 from sinas.context import AppContext
+from sinas.resources.agents.seed import seed_default_agent
+from sinas.resources.llm_providers.seed import seed_local_provider
 from sinas.resources.roles.seed import seed_roles
 from sinas.resources.users.seed import seed_superadmin
 
@@ -19,4 +21,7 @@ async def seed(context: AppContext) -> None:
     async with context.unit() as unit:
         await unit.session.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
         await seed_roles(unit)
-        await seed_superadmin(unit, superadmin_email(context.settings))
+        email = superadmin_email(context.settings)
+        await seed_superadmin(unit, email)
+        await seed_default_agent(unit, email)
+        await seed_local_provider(unit, context.settings.core.local_model_url)

@@ -113,6 +113,19 @@ def approval_required(call_id: str, namespace: str, name: str, arguments: JsonOb
     )
 
 
+def tool_rejected(call_id: str, namespace: str, name: str) -> Event:
+    """A person decided that a call does not run."""
+    return Event(
+        MESSAGE,
+        {
+            "type": "tool_rejected",
+            "tool_call_id": call_id,
+            "function_namespace": namespace,
+            "function_name": name,
+        },
+    )
+
+
 def reset() -> Event:
     """Forget the text of the current model round: another worker begins it anew.
 

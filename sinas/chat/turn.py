@@ -106,7 +106,7 @@ class _Run:
             raise
         except SinasError as error:
             await self._fail(error.message, error.code)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a turn always ends with an event
             await self._unexpected(error)
         else:
             if ending == "suspended":
@@ -134,7 +134,7 @@ class _Run:
             self._check_rounds()
             self.writer.round_number = self.turn.rounds
             await self._ask(self._request(subject, opening.tools, history))
-            made = self.answer.calls
+            made = self.answer.tool_calls()
             if not made:
                 return "completed"
             if not await calls.plan(self.answer.content, made, self.usage.dump()):

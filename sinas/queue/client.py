@@ -29,7 +29,8 @@ class JobQueue:
                 data = serialize_job(job.name, job.args, {}, None, now, serializer=dumps)
                 delay = int(job.delay.total_seconds() * 1000)
                 pipe.set(job_key_prefix + job.job_id, data, px=JOB_TTL + job.delay)
-                pipe.zadd(job.queue, {job.job_id: now + delay})
+                # Never later: pushing again what waits must not move it to the end of the line.
+                pipe.zadd(job.queue, {job.job_id: now + delay}, lt=True)
                 if not delay:
                     pipe.lpush(wake_key(job.queue), b"1")
                     pipe.ltrim(wake_key(job.queue), 0, WAKE_LIMIT)

@@ -1,0 +1,1 @@
+"""Chats: conversations of one user with one agent."""

@@ -1,0 +1,112 @@
+"""Rows of chats. A chat is its owner's; nobody else lists or reads it."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, Tuple, func, or_, select, tuple_
+from typing_extensions import override
+
+from sinas.crud.repository import Repository
+from sinas.errors import InvalidInputError
+from sinas.models import Agent, Chat, Message, ToolCall, ToolCallStatus, Turn, User
+
+
+class ChatRepository(Repository[Chat]):
+    """The caller's chats. Expired ones are gone although the purge comes later."""
+
+    model = Chat
+    resource = "chats"
+
+    @override
+    def readable(self, action: str = "read") -> ColumnElement[bool]:
+        del action  # owners may do everything with their chats
+        return (Chat.user_id == self.principal.user_id) & _not_expired()
+
+    async def with_agent(self, chat_id: UUID) -> tuple[Chat, Agent | None] | None:
+        """A chat of anybody, and its agent unless that was deleted.
+
+        For the sending routes, whose contract tells other people's chats from unknown ids.
+        """
+        statement = (
+            select(Chat, Agent)
+            .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
+            .where(Chat.id == chat_id, _not_expired())
+        )
+        row = (await self.session.execute(statement)).first()
+        return None if row is None else (row[0], row[1])
+
+    async def session_chat(self, agent_id: UUID, session_key: str) -> Chat | None:
+        """The live chat of a session, of whichever user, locked."""
+        statement = (
+            select(Chat)
+            .where(
+                Chat.agent_id == agent_id,
+                Chat.session_key == session_key,
+                ~Chat.archived,
+                _not_expired(),
+            )
+            .with_for_update()
+        )
+        return await self.session.scalar(statement)
+
+    async def listing(
+        self, *, include_archived: bool, query: str | None, cursor: str | None, limit: int
+    ) -> list[Chat]:
+        """Newest first, up to `limit` rows behind `cursor`."""
+        statement: Select[Chat] = self.visible()
+        if not include_archived:
+            statement = statement.where(~Chat.archived)
+        if query:
+            statement = statement.where(Chat.title.icontains(query, autoescape=True))
+        if cursor:
+            statement = statement.where(tuple_(Chat.updated_at, Chat.id) < _position(cursor))
+        statement = statement.order_by(Chat.updated_at.desc(), Chat.id.desc()).limit(limit)
+        return list((await self.session.scalars(statement)).all())
+
+    async def messages(self, chat_id: UUID) -> Sequence[Message]:
+        """All messages of a chat, in order."""
+        statement = select(Message).where(Message.chat_id == chat_id).order_by(Message.seq)
+        return (await self.session.scalars(statement)).all()
+
+    async def awaiting(self, chat_id: UUID) -> Sequence[ToolCall]:
+        """The chat's calls that wait for a decision."""
+        statement = (
+            select(ToolCall)
+            .where(ToolCall.chat_id == chat_id, ToolCall.status == ToolCallStatus.AWAITING_APPROVAL)
+            .order_by(ToolCall.created_at, ToolCall.position)
+        )
+        return (await self.session.scalars(statement)).all()
+
+    async def turn_of_channel(self, chat_id: UUID, channel_id: str) -> Turn | None:
+        """The turn whose events that channel carries, if it is one of this chat."""
+        statement = select(Turn).where(
+            Turn.chat_id == chat_id,
+            or_(Turn.channel_id == channel_id, Turn.past_channels.contains([channel_id])),
+        )
+        return await self.session.scalar(statement)
+
+    async def email_of(self, user_id: UUID) -> str:
+        """The address of a chat's owner."""
+        return await self.session.scalar(select(User.email).where(User.id == user_id)) or ""
+
+
+def _not_expired() -> ColumnElement[bool]:
+    return or_(Chat.expires_at.is_(None), Chat.expires_at > func.now())
+
+
+def cursor_of(chat: Chat) -> str:
+    """Where a page that ended with `chat` goes on."""
+    return base64.urlsafe_b64encode(f"{chat.updated_at.isoformat()}|{chat.id}".encode()).decode()
+
+
+def _position(cursor: str) -> Tuple:
+    try:
+        moment, _, chat_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
+        return tuple_(datetime.fromisoformat(moment), UUID(chat_id))
+    except (ValueError, binascii.Error) as error:
+        raise InvalidInputError(
+            "cursor: use the X-Next-Cursor header of the page before, unchanged."
+        ) from error

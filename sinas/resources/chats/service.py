@@ -1,0 +1,294 @@
+"""Rules of chats: who may talk to whom, and how a turn begins."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+from sqlalchemy import func, insert, update
+from sqlalchemy.exc import IntegrityError
+
+from sinas.auth.principal import Principal
+from sinas.chat.turn import push_turn
+from sinas.db.unit import Unit
+from sinas.errors import (
+    BadRequestError,
+    ConflictError,
+    FieldError,
+    ForbiddenError,
+    NotFoundError,
+)
+from sinas.kit.ids import uuid7
+from sinas.kit.json_types import JsonObject
+from sinas.kit.jsonschema import compile_schema
+from sinas.kit.templates import render
+from sinas.kit.time import utcnow
+from sinas.models import Agent, Chat, Message, Turn
+from sinas.resources.agents.service import AgentService
+from sinas.resources.chats.repository import ChatRepository
+from sinas.resources.chats.schemas import ChatCreate, ChatUpdate, Content, InvokeRequest
+from sinas.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class StartedTurn:
+    """A turn that is queued once its unit commits."""
+
+    turn_id: UUID
+    channel_id: str
+    chat_id: UUID
+    keep_alive: bool
+    timeout_seconds: int
+
+
+class ChatService:
+    """Operations on chats, for one caller."""
+
+    def __init__(self, unit: Unit, principal: Principal) -> None:
+        self.unit = unit
+        self.principal = principal
+        self.rows = ChatRepository(unit.session, principal)
+        self.agents = AgentService(unit, principal)
+
+    async def create(self, namespace: str, name: str, data: ChatCreate) -> Chat:
+        """A new chat with an agent.
+
+        Raises:
+            NotFoundError: The agent is absent or inactive.
+            ForbiddenError: The caller may not chat with it.
+            BadRequestError: `input` does not match the agent's input schema.
+        """
+        agent = await self.agents.for_chat(namespace, name)
+        expires_at = None
+        if data.expires_in is not None:
+            expires_at = utcnow() + timedelta(seconds=min(data.expires_in, _MAX_LIFE_SECONDS))
+        return await self._new(
+            agent,
+            given=data.input,
+            title=data.title or f"Chat with {namespace}/{name}",
+            keep_alive=data.keep_alive,
+            job_timeout=data.job_timeout,
+            expires_at=expires_at,
+        )
+
+    async def get(self, chat_id: UUID) -> Chat:
+        """One chat of the caller.
+
+        Raises:
+            NotFoundError: Absent, expired, or somebody else's.
+        """
+        chat = await self.rows.by_id(chat_id)
+        if chat is None:
+            raise _missing()
+        return chat
+
+    async def listing(
+        self, *, include_archived: bool, query: str | None, cursor: str | None, limit: int
+    ) -> tuple[list[Chat], bool]:
+        """The caller's chats, most recently changed first, and whether there are more."""
+        found = await self.rows.listing(
+            include_archived=include_archived, query=query, cursor=cursor, limit=limit + 1
+        )
+        return found[:limit], len(found) > limit
+
+    async def update(self, chat_id: UUID, data: ChatUpdate) -> Chat:
+        """Rename, archive or restore.
+
+        Raises:
+            NotFoundError: Absent, expired, or somebody else's.
+            ConflictError: Restoring would give its session two live chats.
+        """
+        chat = await self.get(chat_id)
+        for key, value in data.model_dump(exclude_unset=True, exclude_none=True).items():
+            setattr(chat, key, value)
+        try:
+            await self.unit.session.flush()
+        except IntegrityError as error:
+            raise ConflictError(
+                "This chat's session goes on in a newer chat; archive that one first."
+            ) from error
+        await self.unit.session.refresh(chat)
+        return chat
+
+    async def archive(self, chat_id: UUID) -> None:
+        """Hide a chat from lists; its messages stay.
+
+        Raises:
+            NotFoundError: Absent, expired, or somebody else's.
+        """
+        (await self.get(chat_id)).archived = True
+
+    async def send(self, chat_id: UUID, content: Content, settings: Settings) -> StartedTurn:
+        """Store a user message and queue the turn that answers it.
+
+        Raises:
+            NotFoundError: No such chat.
+            ForbiddenError: Somebody else's chat, or no chat grant on its agent.
+        """
+        chat, agent = await self.sendable(chat_id)
+        return await self._start(chat, agent, content, settings)
+
+    async def sendable(self, chat_id: UUID) -> tuple[Chat, Agent | None]:
+        """A chat the caller may talk in, and its agent unless that was deleted.
+
+        Raises:
+            NotFoundError: No such chat.
+            ForbiddenError: Somebody else's chat, or no chat grant on its agent.
+        """
+        found = await self.rows.with_agent(chat_id)
+        if found is None:
+            raise _missing()
+        chat, agent = found
+        if chat.user_id != self.principal.user_id:
+            raise ForbiddenError("Not authorized to use this chat")
+        self.agents.require_chat(chat.agent_namespace or "", chat.agent_name or "")
+        return chat, agent
+
+    async def invoke(
+        self, namespace: str, name: str, data: InvokeRequest, settings: Settings
+    ) -> StartedTurn:
+        """Queue a message in a session's chat, or in a chat of its own.
+
+        Raises:
+            NotFoundError: The agent is absent or inactive.
+            ForbiddenError: No chat grant, or the session is somebody else's.
+            BadRequestError: `input` does not match the agent's input schema.
+        """
+        agent = await self.agents.for_chat(namespace, name)
+        chat = None
+        if data.session_key is not None:
+            chat = await self._session(agent, data.session_key, reset=bool(data.reset))
+        if chat is None:
+            chat = await self._new(
+                agent,
+                given=data.input,
+                title=f"invoke:{data.session_key or 'one-shot'}",
+                session_key=data.session_key,
+            )
+        limit = agent.default_job_timeout or settings.function.timeout
+        return await self._start(chat, agent, data.message, settings, limit_seconds=limit)
+
+    async def _session(self, agent: Agent, session_key: str, *, reset: bool) -> Chat | None:
+        chat = await self.rows.session_chat(agent.id, session_key)
+        if chat is None:
+            return None
+        if chat.user_id != self.principal.user_id:
+            raise ForbiddenError("Not authorized to use this session")
+        if not reset:
+            return chat
+        chat.archived = True
+        # Before the new chat's insert: only one live chat may hold the session key.
+        await self.unit.session.flush()
+        return None
+
+    async def _new(self, agent: Agent, *, given: JsonObject | None, **fields: Any) -> Chat:
+        agent_input = _validated(agent, given)
+        keep_alive = fields.pop("keep_alive", None)
+        job_timeout = fields.pop("job_timeout", None)
+        chat = Chat(
+            id=uuid7(),
+            user_id=self.principal.user_id,
+            agent_id=agent.id,
+            agent_namespace=agent.namespace,
+            agent_name=agent.name,
+            agent_input=agent_input,
+            archived=False,
+            keep_alive=agent.default_keep_alive or None if keep_alive is None else keep_alive,
+            job_timeout=job_timeout or agent.default_job_timeout,
+            **fields,
+        )
+        self.unit.session.add(chat)
+        try:
+            await self.unit.session.flush()
+        except IntegrityError as error:
+            raise ConflictError(
+                "Another request has just started this session; send the message again."
+            ) from error
+        for message in agent.initial_messages or []:
+            content = message["content"]
+            if agent_input:
+                content = render(content, agent_input)
+            await self.unit.session.execute(
+                insert(Message).values(
+                    id=uuid7(), chat_id=chat.id, role=message["role"], content=content
+                )
+            )
+        return chat
+
+    async def _start(
+        self,
+        chat: Chat,
+        agent: Agent | None,
+        content: Content,
+        settings: Settings,
+        limit_seconds: int | None = None,
+    ) -> StartedTurn:
+        del agent  # a chat without its agent still answers, with the default provider
+        started = StartedTurn(
+            turn_id=uuid7(),
+            channel_id=str(uuid4()),
+            chat_id=chat.id,
+            keep_alive=bool(chat.keep_alive),
+            timeout_seconds=limit_seconds or chat.job_timeout or settings.chat.agent_job_timeout,
+        )
+        session = self.unit.session
+        await session.execute(
+            insert(Turn).values(
+                id=started.turn_id,
+                chat_id=chat.id,
+                user_id=self.principal.user_id,
+                access=self.principal.limit_map,
+                channel_id=started.channel_id,
+                keep_alive=started.keep_alive,
+                timeout_seconds=started.timeout_seconds,
+            )
+        )
+        await session.execute(
+            insert(Message).values(
+                id=uuid7(),
+                chat_id=chat.id,
+                turn_id=started.turn_id,
+                role="user",
+                content=stored_content(content),
+            )
+        )
+        await session.execute(
+            update(Chat)
+            .where(Chat.id == chat.id)
+            .values(last_message_at=func.clock_timestamp(), active_channel_id=started.channel_id)
+            .execution_options(synchronize_session=False)
+        )
+        push_turn(self.unit, started.turn_id, 0)
+        return started
+
+
+_MAX_LIFE_SECONDS = 100 * 365 * 86_400
+
+
+def stored_content(content: Content) -> str:
+    """A message as it is kept: text as it is, parts as JSON text."""
+    if isinstance(content, str):
+        return content
+    parts: Sequence[JsonObject] = [part.model_dump(exclude_none=True) for part in content]
+    return orjson.dumps(parts).decode()
+
+
+def _validated(agent: Agent, given: JsonObject | None) -> JsonObject:
+    if given is None or not agent.input_schema:
+        return given or {}
+    schema = compile_schema(agent.input_schema)
+    coerced = schema.coerce(given)
+    violations = schema.violations(coerced)
+    if violations:
+        errors = [
+            FieldError(".".join(["input", *(str(p) for p in v.path)]), v.message)
+            for v in violations
+        ]
+        raise BadRequestError(f"Input validation failed: {violations[0].message}", errors)
+    return coerced
+
+
+def _missing() -> NotFoundError:
+    return NotFoundError("Chat not found")

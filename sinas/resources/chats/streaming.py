@@ -1,0 +1,108 @@
+"""Turning a followed channel into server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from uuid import UUID
+
+import orjson
+from sqlalchemy import update
+from sse_starlette import EventSourceResponse
+
+from sinas.chat import events
+from sinas.chat.channel import Entry
+from sinas.chat.follow import Ping, has_followers
+from sinas.context import TURN_STOP_PREFIX, AppContext
+from sinas.models import TERMINAL_TURN, Turn
+
+# A client that lost its connection may come back within this time before its turn is stopped.
+_GRACE_SECONDS = 2.0
+# sse-starlette pings on a timer of its own; ours come only after silence, so its is out of reach.
+_NO_PING = 10**9
+_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+
+
+class Thinking:
+    """Drops reasoning text for clients that did not ask: they learn only that it began."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted
+        self._begun = False
+
+    def shown(self, entry: Entry) -> str | None:
+        """The data to send, None for nothing."""
+        if self._wanted or '"thinking"' not in entry.data:
+            return entry.data
+        data = orjson.loads(entry.data)
+        if "thinking" not in data:
+            return entry.data
+        first, self._begun = not self._begun, True
+        if not first and data.get("content") is None and not data.get("tool_calls"):
+            return None
+        data["thinking"] = ""
+        return orjson.dumps(data).decode()
+
+
+def event_stream(
+    context: AppContext,
+    stack: AsyncExitStack,
+    entries: AsyncIterator[Entry | Ping],
+    *,
+    channel_id: str,
+    thinking: Thinking,
+    stop_turn: UUID | None,
+) -> EventSourceResponse:
+    """The response for a followed channel.
+
+    `stack` is closed with it. `stop_turn` names a turn that is to end when its last follower
+    has left.
+    """
+    body = _lines(context, stack, entries, channel_id, thinking, stop_turn)
+    return EventSourceResponse(
+        body, ping=_NO_PING, headers={**_HEADERS, "X-Stream-Channel": channel_id}
+    )
+
+
+async def _lines(
+    context: AppContext,
+    stack: AsyncExitStack,
+    entries: AsyncIterator[Entry | Ping],
+    channel_id: str,
+    thinking: Thinking,
+    stop_turn: UUID | None,
+) -> AsyncIterator[bytes]:
+    last_id = "0"
+    ended = False
+    try:
+        async for entry in entries:
+            if isinstance(entry, Ping):
+                yield _line(last_id, events.PING, "")
+                continue
+            last_id = entry.id
+            ended = entry.event in events.TERMINAL
+            if (data := thinking.shown(entry)) is not None:
+                yield _line(entry.id, entry.event, data)
+    finally:
+        if not ended and stop_turn is not None:
+            context.background.spawn(
+                "turns.stop_abandoned", _stop_if_abandoned(context, channel_id, stop_turn)
+            )
+        # The subscription must go even while the client's departure cancels this.
+        await asyncio.shield(stack.aclose())
+
+
+def _line(event_id: str, event: str, data: str) -> bytes:
+    return f"id: {event_id}\r\nevent: {event}\r\ndata: {data}\r\n\r\n".encode()
+
+
+async def _stop_if_abandoned(context: AppContext, channel_id: str, turn_id: UUID) -> None:
+    await asyncio.sleep(_GRACE_SECONDS)
+    if await has_followers(context, channel_id):
+        return
+    async with context.unit() as unit:
+        await unit.session.execute(
+            update(Turn)
+            .where(Turn.id == turn_id, Turn.status.not_in(TERMINAL_TURN))
+            .values(stop_requested=True)
+        )
+    await context.redis.publish(f"{TURN_STOP_PREFIX}{turn_id}", b"1")

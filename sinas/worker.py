@@ -18,7 +18,7 @@ from sinas.queue.job import Queue
 from sinas.queue.lease import WorkerLease
 from sinas.queue.worker import QueueWorker
 from sinas.registry import RESOURCES
-from sinas.sandbox import open_sandbox
+from sinas.sandbox.opening import open_sandbox
 from sinas.sandbox.base import Sandbox
 from sinas.settings import Settings, load_settings
 

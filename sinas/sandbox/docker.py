@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import socket
 import time
@@ -87,6 +88,9 @@ class DockerSource:
         self._settings = settings
         self._limits = limits
         self._worker_id = worker_id
+        # The random part keeps apart what may be given one id: a worker and its next start.
+        kept = "".join(one for one in worker_id if one.isalnum())[-8:]
+        self._short_id = f"{kept or 'worker'}-{secrets.token_hex(3)}"
         self._progress = progress
         self._owner = Owner.current()
         self._run = RunDirectory(settings.core.data_dir, self._owner)
@@ -140,7 +144,7 @@ class DockerSource:
         """
         assert self._client is not None
         number = next(self._numbers)
-        name = f"sinas-sandbox-{self._short_worker_id}-{number}"
+        name = f"sinas-sandbox-{self._short_id}-{number}"
         directory = self._run.member(number)
         gateway = ApiGateway(directory / "api.sock", self._settings.core.api_url)
         remains = _Remains(self._client, directory, gateway)
@@ -159,12 +163,6 @@ class DockerSource:
                 raise UnavailableError(f"Container {name} did not start: {error}") from error
             raise
         return DockerMember(name, link, remains)
-
-    @property
-    def _short_worker_id(self) -> str:
-        """Unlike for two workers of one engine, even if they are given the same id."""
-        kept = "".join(one for one in self._worker_id if one.isalnum())[-8:] or "worker"
-        return f"{kept}-{self._owner.pid}"
 
     def _start_container(self, name: str, directory: Path) -> str:
         assert self._client is not None

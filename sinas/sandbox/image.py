@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import socket
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,11 +27,21 @@ def connect(timeout_seconds: int = _REQUEST_SECONDS) -> "docker.DockerClient":
     Raises:
         UnavailableError: No engine answers.
     """
+    variables = environment()
     try:
-        client = docker.from_env(environment=environment(), timeout=timeout_seconds)
-    except (DockerException, RequestException) as error:
+        _knock(variables.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
+        client = docker.from_env(environment=variables, timeout=timeout_seconds)
+    except (DockerException, RequestException, OSError) as error:
         raise UnavailableError(f"No Docker engine answers: {error}") from error
     return client
+
+
+def _knock(host: str) -> None:
+    """Fail early, and without the socket the SDK forgets to close, where nobody listens."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_CONNECT_SECONDS)
+            probe.connect(host.removeprefix("unix://"))
 
 
 def engine_available() -> bool:

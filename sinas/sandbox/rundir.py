@@ -1,6 +1,7 @@
 """The directory of one worker's sandbox sockets."""
 
 import re
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,11 +9,11 @@ from pathlib import Path
 from sinas.sandbox.owner import Owner
 
 _MAX_SOCKET_PATH = 107  # sun_path of unix(7), less its final zero
-_LONGEST_SUFFIX = len("/4194304.18446744073709551615/999999/control.sock")
+_LONGEST_SUFFIX = len("/4194304.18446744073709551615.ffffff/999999/control.sock")
 
 
 class RunDirectory:
-    """`<data_dir>/run/sandbox/<pid>.<start>`, or below the system's temp directory.
+    """`<data_dir>/run/sandbox/<pid>.<start>.<random>`, or below the system's temp directory.
 
     The latter where the former would make socket paths longer than the kernel takes.
     """
@@ -21,7 +22,7 @@ class RunDirectory:
         self._parent = (data_dir / "run" / "sandbox").resolve()
         self._owner = owner
         self._temporary = len(str(self._parent)) + _LONGEST_SUFFIX > _MAX_SOCKET_PATH
-        self.path = self._parent / f"{owner.pid}.{owner.start}"
+        self.path = self._parent / f"{owner.pid}.{owner.start}.{secrets.token_hex(3)}"
 
     def open(self) -> None:
         """Create it, and remove those of processes that are gone."""
@@ -51,6 +52,6 @@ class RunDirectory:
 
     def _remove_leftovers(self) -> None:
         for path in self._parent.iterdir():
-            match = re.fullmatch(r"(\d+)\.(\d+)", path.name)
+            match = re.fullmatch(r"(\d+)\.(\d+)\.[0-9a-f]+", path.name)
             if match and Owner(self._owner.host, int(match[1]), match[2]).is_known_dead:
                 shutil.rmtree(path, ignore_errors=True)

@@ -62,6 +62,7 @@ def _give_up_rights(uid: int, limits: Limits) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # else /proc/self is not ours to write
     os.umask(0o022)
     # The kernel shall take the call, never the warm parent. Raising needs no right.
     with open("/proc/self/oom_score_adj", "w") as file:

@@ -74,10 +74,13 @@ def processes() -> set[int]:
     return {int(name) for name in os.listdir("/proc") if name.isdecimal()}
 
 
-def wait_until_gone(left: Callable[[], set[int]], reap: Callable[[], None]) -> bool:
-    """Wait until `left()` is empty; False if it is not within two seconds."""
+def kill_until_gone(
+    kill: Callable[[], None], left: Callable[[], set[int]], reap: Callable[[], None]
+) -> bool:
+    """Kill and reap until `left()` is empty; False if it is not within two seconds."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while True:
+        kill()
         reap()
         if not left():
             return True

@@ -118,8 +118,10 @@ class Server:
                 break
             if self._call and time.monotonic() >= self._call.deadline:
                 self._finish(TIMED_OUT, 0)
-        if self._call:
-            self._clear(self._call.process)
+        # Forgotten first, so that reaping it does not count as the end of a call to report.
+        call, self._call = self._call, None
+        if call:
+            self._clear(call.process)
 
     def _milliseconds_left(self) -> float | None:
         if self._call is None:
@@ -246,13 +248,15 @@ class Server:
             seen = cleanup.processes() if own_namespace else cleanup.descendants()
             return seen - keep
 
-        if not own_namespace:
-            cleanup.kill_descendants(keep)
-        elif process.uid:
-            cleanup.kill_user(process.uid)
-        else:
-            cleanup.kill_namespace()
-        gone = cleanup.wait_until_gone(left, self._reap)
+        def kill() -> None:
+            if not own_namespace:
+                cleanup.kill_descendants(keep)
+            elif process.uid:
+                cleanup.kill_user(process.uid)
+            else:
+                cleanup.kill_namespace()
+
+        gone = cleanup.kill_until_gone(kill, left, self._reap)
         return cleanup.wipe(self._config.wipe, process.uid) and gone
 
     def _send(self, op: str, **fields: Any) -> None:

@@ -1,0 +1,57 @@
+"""What only the process back end has: levels of isolation, and leave to be used."""
+
+from pathlib import Path
+
+import pytest
+
+from sinas.errors import ConfigurationError, UnavailableError
+from sinas.sandbox.opening import open_sandbox
+from tests.sandbox.conftest import invocation, settings_for, value_of
+
+
+async def test_production_refuses_it(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, core={"env": "production"}, backend="process")
+    with pytest.raises(ConfigurationError, match="SANDBOX_ALLOW_PROCESS_IN_PRODUCTION"):
+        await open_sandbox(settings, worker_id="tests", progress=print)
+
+
+async def test_production_may_be_told_to_accept_it(tmp_path: Path) -> None:
+    settings = settings_for(
+        tmp_path,
+        core={"env": "production"},
+        backend="process",
+        allow_process_in_production=True,
+    )
+    sandbox = await open_sandbox(settings, worker_id="tests", progress=print)
+    await sandbox.aclose()
+
+
+async def test_it_says_what_it_does_not_isolate(tmp_path: Path) -> None:
+    settings = settings_for(tmp_path, backend="process")
+    sandbox = await open_sandbox(settings, worker_id="tests", progress=print)
+    status = sandbox.status()
+    await sandbox.aclose()
+    assert status.backend == "process"
+    assert any("network" in warning for warning in status.warnings)
+
+
+async def test_auto_falls_back_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+    sandbox = await open_sandbox(settings_for(tmp_path), worker_id="tests", progress=print)
+    try:
+        assert sandbox.status().backend == "process"
+        assert any("No Docker engine answers" in one for one in sandbox.status().warnings)
+        assert value_of(await sandbox.run(invocation("def handler(i, c):\n    return 1"))) == 1
+    finally:
+        await sandbox.aclose()
+
+
+async def test_docker_that_was_asked_for_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+    settings = settings_for(tmp_path, backend="docker")
+    with pytest.raises(UnavailableError, match="No Docker engine answers"):
+        await open_sandbox(settings, worker_id="tests", progress=print)

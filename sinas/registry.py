@@ -17,10 +17,10 @@ RESOURCES: tuple[Resource, ...] = (
     API_KEYS,
     AUTH,
     CHATS,
-    LLM_PROVIDERS,
     EXECUTIONS,
     FUNCTIONS,
     JOBS,
+    LLM_PROVIDERS,
     ROLES,
     USERS,
 )

@@ -124,6 +124,8 @@ async def _sinas_error(request: Request, error: Exception) -> JSONResponse:
             headers["Retry-After"] = str(error.retry_after_seconds)
         case errors.InvalidInputError() if error.errors:
             fields = [ProblemField(field=e.field, message=e.message) for e in error.errors]
+    if (execution_id := getattr(error, "execution_id", None)) is not None:
+        headers["X-Execution-ID"] = str(execution_id)
     if status == 500:
         log.error("request.unmapped_error", error=error.message, exc_info=error)
         return problem(request, 500, "Internal error", "internal")

@@ -1,0 +1,1 @@
+"""Executions: every run of a function, from its acceptance to its end."""

@@ -1,0 +1,104 @@
+"""From what the sandbox reports to what is stored: pure, whatever user code did."""
+
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from sinas.kit.json_text import NotJsonError, encode, storable
+from sinas.kit.json_types import JsonObject, JsonValue
+from sinas.kit.jsonschema import compile_schema
+from sinas.models import ExecutionStatus
+from sinas.resources.executions.events import TIMEOUT_ERROR
+from sinas.sandbox.base import Captured, Crashed, Outcome, OutOfMemory, Raised, Returned, TimedOut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A terminal state, fit to be stored.
+
+    Attributes:
+        output: The return value, null unless it completed.
+        output_json: The same as JSON text.
+        duration_ms: Time inside the sandbox, null when it never got there.
+    """
+
+    status: ExecutionStatus
+    output: JsonValue = None
+    output_json: bytes = b"null"
+    error: str | None = None
+    traceback: str | None = None
+    stdout: str | None = None
+    stderr: str | None = None
+    duration_ms: int | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """The values `finish` writes."""
+        return {
+            "status": self.status,
+            "output": self.output,
+            "error": self.error,
+            "traceback": self.traceback,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "duration_ms": self.duration_ms,
+        }
+
+
+def failed(error: str) -> Ending:
+    """An end without a run."""
+    return Ending(status=ExecutionStatus.FAILED, error=storable(error))
+
+
+def ending_of(outcome: Outcome, output_schema: JsonObject) -> Ending:
+    """The terminal state an outcome leads to. A return value must satisfy the output schema."""
+    match outcome:
+        case Returned():
+            return _returned(outcome, output_schema)
+        case Raised():
+            return _failed(outcome, outcome.error, traceback=storable(outcome.traceback) or None)
+        case TimedOut():
+            return _failed(outcome, f"{TIMEOUT_ERROR}{outcome.timeout_seconds:g}s")
+        case OutOfMemory():
+            return _failed(
+                outcome, f"The call needed more than its {outcome.limit_mb} MiB of memory."
+            )
+        case Crashed():
+            return _failed(outcome, outcome.reason)
+        case _:
+            assert_never(outcome)
+
+
+def _returned(outcome: Returned, output_schema: JsonObject) -> Ending:
+    try:
+        text = encode(outcome.value)
+    except NotJsonError as error:
+        return _failed(outcome, f"The result {error}.")
+    if problem := _problem(outcome.value, output_schema):
+        return _failed(outcome, problem)
+    return _ending(outcome, ExecutionStatus.COMPLETED, output=outcome.value, output_json=text)
+
+
+def _problem(value: JsonValue, schema: JsonObject) -> str | None:
+    """Why the value is not what the function promises, or None."""
+    compiled = compile_schema(schema)
+    # Clients get the value as it was returned; coercion only decides whether it is acceptable.
+    coerced = compiled.coerce(value) if isinstance(value, dict) else value
+    violations = compiled.violations(coerced)
+    if not violations:
+        return None
+    first = violations[0]
+    where = ".".join(str(part) for part in first.path)
+    return f"Output validation failed: {first.message}" + (f" (at {where})" if where else "")
+
+
+def _ending(outcome: Captured, status: ExecutionStatus, **rest: Any) -> Ending:
+    return Ending(
+        status=status,
+        stdout=storable(outcome.stdout) or None,
+        stderr=storable(outcome.stderr) or None,
+        duration_ms=outcome.duration_ms,
+        **rest,
+    )
+
+
+def _failed(outcome: Captured, error: str, traceback: str | None = None) -> Ending:
+    return _ending(outcome, ExecutionStatus.FAILED, error=storable(error), traceback=traceback)

@@ -1,0 +1,157 @@
+"""SQL of executions: what callers may see, and the few statements that move one along."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, bindparam, func, select, true, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import override
+
+from sinas.context import AppContext
+from sinas.crud.repository import Repository
+from sinas.models import Chat, Execution, ExecutionStatus, Function, User
+from sinas.queue.lease import owner_is_dead
+
+
+class ExecutionRepository(Repository[Execution]):
+    """Executions, as one caller may see them: their own, or all with the grant for it."""
+
+    model = Execution
+    resource = "executions"
+
+    @override
+    def readable(self, action: str = "read") -> ColumnElement[bool]:
+        if self.principal.can(f"sinas.executions.{action}:all"):
+            return true()
+        return Execution.user_id == self.principal.user_id
+
+    async def insert(self, values: Mapping[str, Any]) -> bool:
+        """Insert one row; False when its idempotency key is taken.
+
+        A chat or a parent execution that is gone by now is left out instead of failing.
+        """
+        columns = dict(values)
+        for name, model in (("chat_id", Chat), ("parent_execution_id", Execution)):
+            if columns.get(name) is not None:
+                columns[name] = select(model.id).where(model.id == columns[name]).scalar_subquery()
+        statement = insert(Execution).values(**columns)
+        if columns.get("idempotency_key") is None:
+            await self.session.execute(statement)
+            return True
+        statement = statement.on_conflict_do_nothing(index_elements=["idempotency_key"])
+        inserted = await self.session.execute(statement.returning(Execution.id))
+        return inserted.first() is not None
+
+    async def by_idempotency_key(self, key: str) -> Execution:
+        """The execution that holds the key; it must exist."""
+        statement = self.visible_to_system().where(Execution.idempotency_key == key)
+        return (await self.session.scalars(statement)).one()
+
+
+_claimed = (
+    update(Execution)
+    .where(Execution.id == bindparam("key"), Execution.status == ExecutionStatus.PENDING)
+    .values(
+        status=ExecutionStatus.RUNNING,
+        lease_owner=bindparam("owner"),
+        started_at=func.clock_timestamp(),
+    )
+    .returning(
+        Execution.id,
+        Execution.user_id,
+        Execution.function_id,
+        Execution.function_namespace,
+        Execution.function_name,
+        Execution.trigger_type,
+        Execution.chat_id,
+        Execution.input_data,
+        Execution.timeout_seconds,
+        Execution.access,
+    )
+    .cte("claimed")
+)
+_CLAIM = (
+    select(_claimed, User.email, User.is_active, Function.code, Function.output_schema)
+    .join(User, User.id == _claimed.c.user_id)
+    .outerjoin(Function, Function.id == _claimed.c.function_id)
+)
+_FINISH = (
+    update(Execution)
+    .where(
+        Execution.id == bindparam("key"),
+        Execution.lease_owner == bindparam("owner"),
+        Execution.status == ExecutionStatus.RUNNING,
+    )
+    .values(
+        status=bindparam("new_status"),
+        output_data=bindparam("new_output", type_=Execution.output_data.type),
+        error=bindparam("new_error"),
+        traceback=bindparam("new_traceback"),
+        stdout=bindparam("new_stdout"),
+        stderr=bindparam("new_stderr"),
+        duration_ms=bindparam("new_duration_ms"),
+        completed_at=func.clock_timestamp(),
+    )
+    .returning(Execution.id)
+)
+
+
+async def claim(context: AppContext, execution_id: UUID, owner: UUID) -> Row[Any] | None:
+    """Take a pending execution for the worker `owner`: all its run needs, in one round trip.
+
+    None when it is not pending (any more): somebody else runs it or it ended.
+    """
+    return await _one(context, _CLAIM, {"key": execution_id, "owner": owner})
+
+
+async def finish(
+    context: AppContext, execution_id: UUID, owner: UUID, end: Mapping[str, Any]
+) -> bool:
+    """Write the terminal state. False when the row is no longer this worker's to write."""
+    parameters = {f"new_{name}": value for name, value in end.items()}
+    row = await _one(context, _FINISH, {"key": execution_id, "owner": owner, **parameters})
+    return row is not None
+
+
+async def _one(context: AppContext, statement: Any, parameters: dict[str, Any]) -> Row[Any] | None:
+    # One statement is a transaction of its own: BEGIN and COMMIT would be two round trips more.
+    async with context.engine.connect() as opened:
+        connection = await opened.execution_options(isolation_level="AUTOCOMMIT")
+        return (await connection.execute(statement, parameters)).first()
+
+
+async def take_unqueued(session: AsyncSession, seconds: float, limit: int) -> Sequence[UUID]:
+    """Pending executions whose job was pushed longer ago than `seconds`, oldest first."""
+    due = (
+        select(Execution.id)
+        .where(
+            Execution.status == ExecutionStatus.PENDING,
+            Execution.queued_at
+            < func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds),
+        )
+        .order_by(Execution.queued_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    statement = (
+        update(Execution)
+        .where(Execution.id.in_(due.scalar_subquery()))
+        .values(queued_at=func.clock_timestamp())
+        .returning(Execution.id)
+        .execution_options(synchronize_session=False)
+    )
+    return sorted((await session.scalars(statement)).all())
+
+
+async def fail_orphans(session: AsyncSession, error: str) -> Sequence[UUID]:
+    """Fail every running execution whose worker is dead; their ids."""
+    statement = (
+        update(Execution)
+        .where(Execution.status == ExecutionStatus.RUNNING, owner_is_dead(Execution.lease_owner))
+        .values(status=ExecutionStatus.FAILED, error=error, completed_at=func.clock_timestamp())
+        .returning(Execution.id)
+        .execution_options(synchronize_session=False)
+    )
+    return (await session.scalars(statement)).all()

@@ -1,0 +1,1 @@
+"""Functions: Python code with schemas, its versions, and calling it."""

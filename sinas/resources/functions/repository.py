@@ -1,0 +1,67 @@
+"""SQL of functions and their versions."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import and_, func, or_, select
+from sqlalchemy.orm import defer
+
+from sinas.crud.repository import Repository
+from sinas.models import Function, FunctionVersion
+
+
+class FunctionRepository(Repository[Function]):
+    """Functions, as one caller may see them."""
+
+    model = Function
+    resource = "functions"
+
+    async def active_page(self, *, skip: int, limit: int) -> Sequence[Function]:
+        """Active functions the caller may read, by name."""
+        statement = (
+            self.visible().where(Function.is_active).order_by(Function.namespace, Function.name)
+        )
+        return await self.page(statement, skip=skip, limit=limit)
+
+    async def callable_by_name(self, namespace: str, name: str) -> Function | None:
+        """An active function without its code, whoever owns it: executing is a right of its own."""
+        statement = self._named(self.visible_to_system(), namespace, name)
+        return await self.session.scalar(
+            statement.where(Function.is_active).options(defer(Function.code, raiseload=True))
+        )
+
+    async def versions(self, function_id: UUID) -> Sequence[FunctionVersion]:
+        """Versions of a function the caller may read, newest first."""
+        statement = (
+            select(FunctionVersion)
+            .where(FunctionVersion.function_id == function_id)
+            .order_by(FunctionVersion.version.desc())
+        )
+        return (await self.session.scalars(statement)).all()
+
+    async def next_version(self, function_id: UUID) -> int:
+        """The number of the version that comes next; other writers wait until this one commits."""
+        await self.session.execute(
+            select(Function.id).where(Function.id == function_id).with_for_update()
+        )
+        newest = select(func.max(FunctionVersion.version)).where(
+            FunctionVersion.function_id == function_id
+        )
+        return (await self.session.scalar(newest) or 0) + 1
+
+    async def active_matching(self, references: Sequence[str]) -> Sequence[Function]:
+        """Active functions that `ns/name`, `ns/*` or `*/*` references name, without their code."""
+        wanted = []
+        for reference in references:
+            namespace, _, name = reference.partition("/")
+            parts = ((Function.namespace, namespace), (Function.name, name))
+            wanted.append(and_(True, *(column == part for column, part in parts if part != "*")))
+        if not wanted:
+            return ()
+        statement = (
+            self.visible_to_system()
+            .where(Function.is_active, or_(*wanted))
+            .order_by(Function.namespace, Function.name)
+            .options(defer(Function.code, raiseload=True))
+        )
+        return (await self.session.scalars(statement)).all()

@@ -1,0 +1,106 @@
+"""Runtime routes of functions: calling them, and finding out which there are."""
+
+from collections.abc import Sequence
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+
+from sinas.auth.principal import Principal
+from sinas.crud.schema import LimitQuery, SkipQuery
+from sinas.models import ExecutionStatus, Function, TriggerType
+from sinas.resources.executions.events import ExecutionEnd
+from sinas.resources.executions.service import Trigger
+from sinas.resources.functions.calls import FunctionCalls
+from sinas.resources.functions.schemas import (
+    FunctionExecute,
+    FunctionExecuteAsync,
+    FunctionExecuteAsyncRead,
+    FunctionExecuteRead,
+    FunctionRead,
+)
+from sinas.resources.functions.service import FunctionService
+from sinas.web.application import Application
+from sinas.web.deps import CREDENTIALS, Context, InUnit, permitted
+from sinas.web.problems import PROBLEM_RESPONSES
+
+router = APIRouter(tags=["functions"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
+
+_RUNTIME_API = "runtime-api"
+
+
+def _calls(
+    principal: Annotated[Principal, Depends(permitted("functions", "execute"))], context: Context
+) -> FunctionCalls:
+    return FunctionCalls(context, principal)
+
+
+def _functions(
+    unit: InUnit,
+    principal: Annotated[Principal, Depends(permitted("functions", "read"))],
+    context: Context,
+) -> FunctionService:
+    return FunctionService(unit, principal, context.settings.function)
+
+
+Calls = Annotated[FunctionCalls, Depends(_calls)]
+Discovery = Annotated[FunctionService, Depends(_functions)]
+
+
+@router.post("/functions/{namespace}/{name}/execute")
+async def execute_function(
+    namespace: str, name: str, body: FunctionExecute, calls: Calls
+) -> FunctionExecuteRead:
+    """Call a function and wait for its result.
+
+    Input that breaks the function's schema is answered with 422 and recorded as a failed
+    execution, named in `X-Execution-ID`. `timeout` limits only the wait: the answer is then
+    `timeout`, and `GET /executions/{execution_id}` tells how the call ended.
+    """
+    trigger = Trigger(type=TriggerType.API, id=_RUNTIME_API)
+    execution_id, end = await calls.run(
+        namespace, name, body.input, trigger, wait_seconds=body.timeout
+    )
+    return _answer(execution_id, end)
+
+
+@router.post(
+    "/functions/{namespace}/{name}/execute/async",
+    status_code=202,
+)
+async def execute_function_async(
+    namespace: str, name: str, body: FunctionExecuteAsync, calls: Calls
+) -> FunctionExecuteAsyncRead:
+    """Queue a call of a function. Its input is validated first, as for a call that waits."""
+    trigger = Trigger(type=TriggerType.API, id=body.trigger_id or _RUNTIME_API)
+    started = await calls.start(namespace, name, body.input, trigger)
+    return FunctionExecuteAsyncRead(execution_id=started.execution_id, status="queued")
+
+
+@router.get("/functions", response_model=list[FunctionRead])
+@router.get("/discovery/functions", response_model=list[FunctionRead])
+async def discover_functions(
+    functions: Discovery, _: Application, skip: SkipQuery = 0, limit: LimitQuery = 1000
+) -> Sequence[Function]:
+    """List the active functions you may read, by name."""
+    return await functions.discover(skip=skip, limit=limit)
+
+
+def _answer(execution_id: UUID, end: ExecutionEnd | None) -> FunctionExecuteRead:
+    if end is None:
+        return FunctionExecuteRead(
+            status="timeout",
+            execution_id=execution_id,
+            result=None,
+            error="The call did not end in time; it goes on, and its execution tells how it ends.",
+        )
+    if end.status is ExecutionStatus.COMPLETED:
+        return FunctionExecuteRead(
+            status="success", execution_id=execution_id, result=end.result, error=None
+        )
+    return FunctionExecuteRead(
+        status="error",
+        execution_id=execution_id,
+        result=None,
+        error=f"Function execution failed: {end.error or end.status.lower()}",
+    )

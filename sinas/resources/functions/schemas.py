@@ -1,0 +1,128 @@
+"""Bodies and answers of functions."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field, computed_field
+
+from sinas.crud.schema import Input, Output, Stamped
+from sinas.kit.json_types import JsonObject, JsonValue
+
+Identifier = Annotated[
+    str, Field(min_length=1, max_length=255, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")
+]
+Code = Annotated[
+    str, Field(min_length=1, description="A module that defines `handler(input_data, context)`.")
+]
+InputSchema = Annotated[
+    JsonObject, Field(description="JSON Schema (draft 2020-12) of the input; has a `type`.")
+]
+OutputSchema = Annotated[
+    JsonObject, Field(description="JSON Schema (draft 2020-12) of the return value; has a `type`.")
+]
+Timeout = Annotated[
+    int, Field(ge=1, description="Seconds a call may run; null for the installation's default.")
+]
+WaitSeconds = Annotated[
+    int,
+    Field(ge=1, le=86_400, description="Seconds to wait for the end; the call itself goes on."),
+]
+
+
+class FunctionCreate(Input):
+    """A new function."""
+
+    namespace: Identifier = "default"
+    name: Identifier
+    description: str | None = None
+    code: Code
+    input_schema: InputSchema
+    output_schema: OutputSchema
+    icon: str | None = None
+    shared_pool: bool = False
+    requires_approval: bool = False
+    timeout: Timeout | None = None
+
+
+class FunctionUpdate(Input):
+    """Fields to change. A body with `code` makes a new version."""
+
+    namespace: Identifier | None = None
+    name: Identifier | None = None
+    description: str | None = None
+    code: Code | None = None
+    input_schema: InputSchema | None = None
+    output_schema: OutputSchema | None = None
+    icon: str | None = None
+    shared_pool: bool | None = None
+    requires_approval: bool | None = None
+    timeout: Timeout | None = None
+    is_active: bool | None = None
+
+
+class FunctionRead(Stamped):
+    """A function."""
+
+    namespace: str
+    name: str
+    description: str | None
+    code: str
+    input_schema: JsonObject
+    output_schema: JsonObject
+    icon: str | None
+    shared_pool: bool
+    requires_approval: bool
+    timeout: int | None
+    is_active: bool
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def icon_url(self) -> str | None:
+        """Where the icon is, null when `icon` names none that can be served."""
+        scheme, _, url = (self.icon or "").partition(":")
+        return url if scheme == "url" and url.startswith(("https://", "http://")) else None
+
+
+class FunctionVersionRead(Output):
+    """Code and schemas as one change left them."""
+
+    id: UUID
+    function_id: UUID
+    version: int
+    code: str
+    input_schema: JsonObject
+    output_schema: JsonObject
+    created_at: datetime
+    created_by: UUID
+
+
+class FunctionExecute(Input):
+    """A call that waits for its result."""
+
+    input: JsonObject = Field(default_factory=dict)
+    timeout: WaitSeconds | None = None
+
+
+class FunctionExecuteAsync(FunctionExecute):
+    """A call that is only queued. `timeout` is accepted and without effect: nobody waits."""
+
+    trigger_id: str | None = Field(
+        None, min_length=1, max_length=255, description="Shown with the execution."
+    )
+
+
+class FunctionExecuteRead(Output):
+    """How a call ended, or that it had not ended when the wait did (`timeout`)."""
+
+    status: Literal["success", "timeout", "error"]
+    execution_id: UUID
+    result: JsonValue
+    error: str | None
+
+
+class FunctionExecuteAsyncRead(Output):
+    """A queued call."""
+
+    execution_id: UUID
+    status: Literal["queued"]

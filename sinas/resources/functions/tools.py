@@ -1,0 +1,130 @@
+"""Functions as tools of agents."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from sinas.context import AppContext
+from sinas.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    PayloadTooLargeError,
+    SinasError,
+)
+from sinas.models import Agent, ExecutionStatus, Function, TriggerType
+from sinas.resources.executions.events import ExecutionEnd
+from sinas.resources.executions.service import Trigger
+from sinas.resources.functions.calls import FunctionCalls
+from sinas.resources.functions.repository import FunctionRepository
+from sinas.resources.functions.tool_parameters import ConfiguredParameters, configured
+from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolContext, ToolResult
+
+FAILED: Final = "Function execution failed"
+TIMED_OUT: Final = "Function execution timed out"
+_MAX_NAME_CHARS = 64
+_HASH_CHARS = 8
+
+
+class FunctionTools:
+    """Offers an agent's enabled functions. One execution per call, whatever happens between."""
+
+    kind = "function"
+
+    def __init__(self, context: AppContext) -> None:
+        self._context = context
+
+    async def offer(
+        self, agent: Agent, context: ToolContext, session: AsyncSession
+    ) -> Sequence[Tool]:
+        """One tool for each active function the agent enables, by one query."""
+        references = [str(reference) for reference in agent.enabled_functions]
+        repository = FunctionRepository(session, context.principal)
+        calls = FunctionCalls(self._context, context.principal)
+        tools: dict[str, Tool] = {}
+        for function in await repository.active_matching(references):
+            key = f"{function.namespace}/{function.name}"
+            parameters = configured(agent.function_parameters.get(key), context.agent_input)
+            name = tool_name(function.namespace, function.name, taken=tools)
+            tools[name] = _tool(name, function, parameters, context, calls)
+        return tuple(tools.values())
+
+
+def tool_name(namespace: str, name: str, *, taken: Collection[str] = ()) -> str:
+    """`namespace__name`, cut and told apart by a hash where it is too long or taken.
+
+    `a__b/c` and `a/b__c` would have the same name.
+    """
+    plain = f"{namespace}__{name}"
+    if len(plain) <= _MAX_NAME_CHARS and plain not in taken:
+        return plain
+    digest = hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()[:_HASH_CHARS]
+    return f"{plain[: _MAX_NAME_CHARS - _HASH_CHARS - 1]}_{digest}"
+
+
+def _tool(
+    name: str,
+    function: Function,
+    parameters: ConfiguredParameters,
+    context: ToolContext,
+    calls: FunctionCalls,
+) -> Tool:
+    resource = (function.namespace, function.name)
+    return Tool(
+        name=name,
+        description=function.description or f"Runs the function {'/'.join(resource)}.",
+        parameters=parameters.schema(function.input_schema),
+        run=_Run(resource, parameters, context, calls),
+        status_key=f"function:{'/'.join(resource)}",
+        status=f"Running {function.name.replace('_', ' ').strip()}",
+        resource=resource,
+        requires_approval=function.requires_approval,
+        resumable=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    resource: tuple[str, str]
+    parameters: ConfiguredParameters
+    context: ToolContext
+    calls: FunctionCalls
+
+    async def __call__(self, call: Call) -> ToolResult:
+        if self.parameters.failure is not None:
+            return Failed(FAILED, self.parameters.failure)
+        trigger = Trigger(
+            type=TriggerType.AGENT,
+            id=str(self.context.chat_id),
+            chat_id=self.context.chat_id,
+            tool_call_id=call.call_id,
+            idempotency_key=call.key,
+        )
+        arguments = self.parameters.arguments(call.arguments)
+        try:
+            _, end = await self.calls.run(*self.resource, arguments, trigger, must_own=True)
+        except (ForbiddenError, InvalidInputError, NotFoundError, PayloadTooLargeError) as error:
+            return _refused(error)
+        return _result(end)
+
+
+def _refused(error: SinasError) -> ToolResult:
+    match error:
+        case ForbiddenError():
+            return Failed("Permission denied", error.message)
+        case NotFoundError():
+            return Failed("Function not found", error.message)
+        case _:
+            return Retry(error.message)
+
+
+def _result(end: ExecutionEnd | None) -> ToolResult:
+    if end is None:
+        return Failed(TIMED_OUT, "The function did not end in time; it may still be running.")
+    if end.status is ExecutionStatus.COMPLETED:
+        return Ok(end.result)
+    message = end.error or "The function was cancelled."
+    return Failed(TIMED_OUT if end.timed_out else FAILED, message)

@@ -24,6 +24,8 @@ from sinas.resources.chats.service import StartedTurn
 
 # A turn may wait this long for a free worker, on top of its own time.
 _QUEUE_SECONDS = 60
+# An announcement is missed only when Redis or the connection to it fails; then the row tells.
+_LOOK_SECONDS = 5.0
 _RAISES: dict[str, type[SinasError]] = {
     cls.code: cls for cls in (UpstreamError, DeadlineError, InvalidInputError, ConflictError)
 }
@@ -58,18 +60,24 @@ async def wait_for(context: AppContext, started: StartedTurn, listener: Listener
     """
     try:
         async with asyncio.timeout(started.timeout_seconds + _QUEUE_SECONDS):
-            while True:
-                payload = await listener.get()
-                if payload != RESYNC and orjson.loads(payload)["status"] in _SETTLED:
-                    break
-                if payload == RESYNC and await _is_settled(context, started):
-                    break
+            while not await _heard(listener) and not await _is_settled(context, started):
+                pass
     except TimeoutError as error:
         raise DeadlineError("Agent execution timed out") from error
     ended = await _read(context, started)
     if ended.turn.status == TurnStatus.FAILED:
         raise _failure(ended.turn)
     return ended
+
+
+async def _heard(listener: Listener) -> bool:
+    """Whether the end was announced; False when it is time to look at the row instead."""
+    try:
+        async with asyncio.timeout(_LOOK_SECONDS):
+            payload = await listener.get()
+    except TimeoutError:
+        return False
+    return payload != RESYNC and orjson.loads(payload)["status"] in _SETTLED
 
 
 async def _is_settled(context: AppContext, started: StartedTurn) -> bool:

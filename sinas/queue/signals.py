@@ -6,13 +6,14 @@ in a dictionary. Messages can be missed while the connection is down, so a liste
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
@@ -48,34 +49,42 @@ class Signals:
 
     Channels with one of `prefixes` are subscribed once as patterns, so that waiting for one of
     them costs no round trip; other channels are subscribed while somebody listens.
+
+    Not on redis-py's `PubSub`: that reconnects by itself, so that nobody learns of messages
+    missed meanwhile, and without `handle_message` it never forgets a channel.
     """
 
     def __init__(self, redis: Redis, *, prefixes: tuple[str, ...]) -> None:
         self._redis = redis
         self._prefixes = prefixes
-        self._pubsub: PubSub = redis.pubsub(ignore_subscribe_messages=False)
+        self._patterns = [f"{prefix}*" for prefix in prefixes]
+        self._connection: AbstractConnection | None = None
         self._listeners: dict[str, set[Listener]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
+        # SUBSCRIBEs on their way: one that a quick listener left behind must not confirm the
+        # next one's, as an UNSUBSCRIBE is between them.
+        self._unconfirmed: Counter[str] = Counter()
         self._ready = asyncio.Event()
 
     async def run(self) -> None:
         """Read messages until cancelled; reconnects by itself."""
-        try:
-            while True:
-                try:
-                    await self._pubsub.psubscribe(*(f"{prefix}*" for prefix in self._prefixes))
-                    while True:
-                        self._dispatch(await self._pubsub.parse_response(block=True))
-                except (RedisError, OSError) as error:
-                    self._ready.clear()
-                    log.warning("signals.disconnected", error=str(error))
-                    await asyncio.sleep(_RETRY_SECONDS)
-                    self._resync()
-        finally:
-            await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        while True:
+            connection = self._redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+            try:
+                await connection.connect()
+                await self._subscribe_all(connection)
+                while True:
+                    self._dispatch(await connection.read_response())
+            except (RedisError, OSError) as error:
+                log.warning("signals.disconnected", error=str(error))
+            finally:
+                self._ready.clear()
+                self._connection = None
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def ready(self) -> None:
-        """Wait until the pattern subscription is in force."""
+        """Wait until the pattern subscriptions are in force."""
         await self._ready.wait()
 
     @asynccontextmanager
@@ -93,37 +102,56 @@ class Signals:
             if not waiting:
                 self._listeners.pop(channel, None)
                 if self._confirmed.pop(channel, None) is not None:
-                    await self._unsubscribe(channel)
+                    await self._send("UNSUBSCRIBE", channel)
 
     async def _subscribed(self, channel: str) -> None:
         confirmed = self._confirmed.get(channel)
         if confirmed is None:
             confirmed = self._confirmed[channel] = asyncio.Event()
-            await self._ready.wait()
-            await self._pubsub.subscribe(channel)
+            self._unconfirmed[channel] += 1
+            await self._send("SUBSCRIBE", channel)
         await confirmed.wait()
 
-    async def _unsubscribe(self, channel: str) -> None:
+    async def _subscribe_all(self, connection: AbstractConnection) -> None:
+        """Ask for every channel somebody waits on, and last for the patterns.
+
+        Redis confirms in order, so the last pattern's confirmation stands for all of them.
+        """
+        self._unconfirmed = Counter(self._confirmed.keys())
+        self._connection = connection
+        if self._confirmed:
+            await connection.send_command("SUBSCRIBE", *self._confirmed)
+        await connection.send_command("PSUBSCRIBE", *self._patterns)
+
+    async def _send(self, command: str, channel: str) -> None:
+        """Send now if there is a connection; the next one starts from what is wanted then."""
+        connection = self._connection
+        if connection is None or not connection.is_connected:
+            return
         try:
-            await self._pubsub.unsubscribe(channel)
-        except (RedisError, OSError):
-            # The connection is gone and with it the subscription; redis-py forgets it on
-            # reconnect because it is no longer in its list.
-            log.debug("signals.unsubscribe_skipped", channel=channel)
+            await connection.send_command(command, channel, check_health=False)
+        except (RedisError, OSError) as error:
+            log.debug("signals.not_sent", command=command, error=str(error))
 
     def _dispatch(self, response: object) -> None:
-        if not isinstance(response, list):
-            return
         match response:
-            case [b"message", channel, data]:
+            case [b"message", bytes(channel), bytes(data)]:
                 self._deliver(channel.decode(), data)
-            case [b"pmessage", _, channel, data]:
+            case [b"pmessage", _, bytes(channel), bytes(data)]:
                 self._deliver(channel.decode(), data)
-            case [b"psubscribe", *_]:
+            case [b"psubscribe", bytes(pattern), _] if pattern.decode() == self._patterns[-1]:
+                # Only now: a listener that looked earlier could miss what came in between.
+                self._resync()
                 self._ready.set()
-            case [b"subscribe", channel, _]:
-                if (confirmed := self._confirmed.get(channel.decode())) is not None:
-                    confirmed.set()
+            case [b"subscribe", bytes(channel), _]:
+                self._confirm(channel.decode())
+
+    def _confirm(self, channel: str) -> None:
+        self._unconfirmed[channel] -= 1
+        if self._unconfirmed[channel] <= 0:
+            del self._unconfirmed[channel]
+            if (confirmed := self._confirmed.get(channel)) is not None:
+                confirmed.set()
 
     def _deliver(self, channel: str, data: bytes) -> None:
         for listener in self._listeners.get(channel, ()):

@@ -3,6 +3,8 @@
 import asyncio
 
 from alembic import context
+from alembic.runtime.migration import MigrationInfo
+from alembic.script import Script
 from sqlalchemy import Connection, pool
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -10,6 +12,11 @@ from sinas import models  # noqa: F401 - registers every table
 from sinas.db.base import Base
 from sinas.db.engine import async_url
 from sinas.settings import DatabaseSettings
+
+
+def _describe(step: MigrationInfo) -> str:
+    revision = step.up_revision
+    return f"{revision.revision}: {revision.doc}" if isinstance(revision, Script) else str(step)
 
 
 def _migrate(connection: Connection) -> None:
@@ -20,7 +27,7 @@ def _migrate(connection: Connection) -> None:
         compare_type=True,
         compare_server_default=True,
         transaction_per_migration=True,
-        on_version_apply=lambda *, step, **_: progress(str(step)) if progress else None,
+        on_version_apply=lambda *, step, **_: progress(_describe(step)) if progress else None,
     )
     with context.begin_transaction():
         context.run_migrations()

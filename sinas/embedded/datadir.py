@@ -155,6 +155,8 @@ class DataDir:
         if path.is_symlink():  # in /tmp anybody may have put one there
             path.unlink()
         shutil.rmtree(path, ignore_errors=True)
+        # The sandboxes' sockets, which have a place of their own where this one is elsewhere.
+        shutil.rmtree(self.root / "run", ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

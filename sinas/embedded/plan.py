@@ -4,13 +4,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sinas.auth.superadmin import superadmin_email
 from sinas.embedded.children import ChildSpec
 from sinas.embedded.datadir import DataDir, is_port_free
 from sinas.embedded.errors import StartupError
 from sinas.embedded.local_model import missing_wheels
 from sinas.settings import Settings, check_keys, environment, read_settings
 
-DEFAULT_ADMIN = "admin@example.com"
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound
 
 
@@ -84,10 +84,11 @@ def make_plan(options: UpOptions, data: DataDir) -> Plan:
         # One arena per thread keeps memory that nobody uses.
         "MALLOC_ARENA_MAX": "2",
     }
+    # Without bytecode files every start compiles every module of five processes again.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     instance_id = env.setdefault("SINAS_INSTANCE_ID", instance_id)
     if not settings.is_production:
         _add_keys(env, data)
-        env["SUPERADMIN_EMAIL"] = settings.auth.superadmin_email or DEFAULT_ADMIN
     if port is not None:
         env["SINAS_LOCAL_MODEL_URL"] = f"http://127.0.0.1:{port}/v1"
     plan = Plan(
@@ -95,7 +96,7 @@ def make_plan(options: UpOptions, data: DataDir) -> Plan:
         data=data,
         settings=settings,
         instance_id=instance_id,
-        admin=settings.auth.superadmin_email or DEFAULT_ADMIN,
+        admin=superadmin_email(settings),
         local_model_port=port,
         local_model_note=note,
         env=env,

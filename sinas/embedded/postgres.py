@@ -147,10 +147,13 @@ class EmbeddedPostgres:
             extra_groups=None if self._account is None else [],
         )
         if done.returncode:
-            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+            # The cause comes first; what follows is the tidying up.
+            causes = [line for line in said if "error" in line.lower() or "FATAL" in line]
+            cause = (causes or said or [f"exit code {done.returncode}"])[0]
             raise StartupError(
                 _STEP,
-                f"{program} failed: {' '.join(last) or f'exit code {done.returncode}'}.",
+                f"{program} failed: {cause}.",
                 f"Check that {self._cluster.parent} has free space, then start again.",
             )
 

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import httpx
 
+from sinas.auth.superadmin import superadmin_email
 from sinas.auth.tokens import AccessClaims, TokenSigner
 from sinas.embedded.accounts import find_user
 from sinas.embedded.datadir import connect
@@ -170,7 +171,7 @@ def _address(data_dir: Path) -> tuple[str, str]:
         return url or "http://127.0.0.1:8000", key
     runtime = connect(data_dir)
     settings = load_settings()
-    email = settings.auth.superadmin_email
+    email = superadmin_email(settings)
     signer = TokenSigner(settings.auth.secret_key.get_secret_value())
     user_id = find_user(email)
     token = signer.mint(AccessClaims(user_id=user_id, email=email), _TOKEN_LIFETIME)

@@ -106,7 +106,7 @@ def running(data_dir: Path) -> Iterator[Up]:
 def leftovers(processes: list[psutil.Process]) -> list[str]:
     """What still runs of them after a while; the dead whom nobody has buried do not count."""
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+    while True:
         alive = []
         for process in processes:
             try:
@@ -114,10 +114,9 @@ def leftovers(processes: list[psutil.Process]) -> list[str]:
                     alive.append(" ".join(process.cmdline()))
             except psutil.NoSuchProcess:
                 continue
-        if not alive:
-            return []
+        if not alive or time.monotonic() > deadline:
+            return alive
         time.sleep(0.1)
-    return alive
 
 
 def containers(data_dir: Path) -> list[str]:

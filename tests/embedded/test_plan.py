@@ -30,7 +30,7 @@ def test_keys_and_admin_are_filled_in_outside_production(tmp_path: Path) -> None
     plan = make_plan(options(tmp_path), data)
 
     assert plan.env["SECRET_KEY"] == data.keys().secret_key
-    assert plan.env["SUPERADMIN_EMAIL"] == "admin@example.com"
+    assert plan.admin == "admin@example.com"
     assert plan.env["SINAS_INSTANCE_ID"] == data.instance_id()
     assert "SINAS_LOCAL_MODEL_URL" not in plan.env
 

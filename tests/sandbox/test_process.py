@@ -1,12 +1,19 @@
 """What only the process back end has: levels of isolation, and leave to be used."""
 
+import os
+import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sinas.errors import ConfigurationError, UnavailableError
 from sinas.sandbox.opening import open_sandbox
 from tests.sandbox.conftest import invocation, settings_for, value_of
+
+
+def own_directories() -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"sinas-run-{os.getpid()}.*"))
 
 
 async def test_production_refuses_it(tmp_path: Path) -> None:
@@ -55,3 +62,18 @@ async def test_docker_that_was_asked_for_is_not_replaced(
     settings = settings_for(tmp_path, backend="docker")
     with pytest.raises(UnavailableError, match="No Docker engine answers"):
         await open_sandbox(settings, worker_id="tests", progress=print)
+
+
+async def test_closing_leaves_no_process_and_no_directory(tmp_path: Path) -> None:
+    sandbox = await open_sandbox(
+        settings_for(tmp_path, backend="process", min_size=2), worker_id="tests", progress=print
+    )
+    runners = [
+        one for one in psutil.Process().children(recursive=True) if "runner" in str(one.cmdline())
+    ]
+    directories = own_directories()
+    assert len(directories) == 2
+    assert runners
+    await sandbox.aclose()
+    assert not [one for one in runners if one.is_running()]
+    assert not own_directories()

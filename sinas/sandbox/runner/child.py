@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
-from .execute import execute
+from .execute import execute, rehearse
 from .protocol import CALL_DESCRIPTORS, EXIT_NO_MEMORY, HEADER, frame
 
 _PR_SET_DUMPABLE = 4
@@ -44,6 +44,7 @@ def become_call(
     try:
         _give_up_rights(uid, limits)
         os.chdir(home)
+        rehearse()
         # Waiting here, forked and unprivileged, takes the fork out of the call's latency.
         _, descriptors, _, _ = socket.recv_fds(gate, 1, CALL_DESCRIPTORS)
         if len(descriptors) == CALL_DESCRIPTORS:

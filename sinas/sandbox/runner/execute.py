@@ -54,6 +54,18 @@ def execute(request: dict[str, Any]) -> bytes:
     return head[:-1].encode() + b', "value": ' + encoded + b"}"
 
 
+def rehearse() -> None:
+    """Run a call of nothing, so that the pages a call writes are copied before it comes.
+
+    After a fork each first write to a page costs a fault, about a millisecond for a call in all.
+    """
+    code = "def handler(input_data, context):\n    return {'ready': [1, 'x']}\n"
+    request: dict[str, Any] = {"namespace": "", "name": "", "code": code, "max_result_bytes": 1000}
+    execute(json.loads(json.dumps({**request, "input": None, "context": {}})))
+    sys.modules.pop(".", None)
+    linecache.cache.pop("/.py", None)
+
+
 def _call(request: dict[str, Any], filename: str, deprecation: list[str]) -> Any:
     code, name = request["code"], request["name"]
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)

@@ -88,7 +88,7 @@ def test_jobs() -> None:
 def test_job_and_sweep_names_are_unique() -> None:
     """Fix: rename one; a worker would silently run only the last job of a name."""
     sweeps = [sweep for resource in RESOURCES for sweep in resource.sweeps]
-    names = Counter([declared.name for declared in [*jobs(), *sweeps]])
+    names = Counter([*(job.name for job in jobs()), *(sweep.name for sweep in sweeps)])
     assert [name for name, times in names.items() if times > 1] == []
     assert all(sweep.every > timedelta(0) for sweep in sweeps)
 

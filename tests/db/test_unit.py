@@ -131,7 +131,7 @@ async def test_a_delayed_job_waits_without_waking_anybody(context: AppContext) -
     now = (await context.redis.time())[0] * 1000
     assert due is not None
     assert 50_000 < due - now <= 61_000
-    assert await context.redis.llen(f"{Queue.AGENTS}:wake") == 0
+    assert not await context.redis.exists(f"{Queue.AGENTS}:wake")
 
 
 async def test_a_read_costs_one_statement(context: AppContext, query_counter: QueryCounter) -> None:

@@ -138,7 +138,7 @@ async def test_a_dropped_connection_is_told_too(own_redis: OwnRedis) -> None:
     """A reconnect that succeeds at once has missed messages all the same."""
     async with reading(own_redis.client) as signals, signals.listen("tests:plain") as plain:
         for _ in range(3):
-            await own_redis.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await own_redis.client.client_kill_filter(_type="pubsub")
             await until_resync(plain)
             await own_redis.client.publish("tests:plain", "a")
             assert await take(plain) == [b"a"]

@@ -90,7 +90,9 @@ async def working(redis: Redis, bench: Bench, max_jobs: int = 5) -> AsyncIterato
     try:
         yield worker
     finally:
-        await worker.drain(0)
+        # Cancelled, a job would go on telling Redis of its end after the test closed it.
+        bench.gate.set()
+        await worker.drain(PATIENCE)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task

@@ -263,7 +263,11 @@ class SandboxSettings(_Group):
     min_size: int = Field(4, description="Sandboxes kept ready.")
     max_size: int = Field(20, description="Sandboxes at most, per function worker.")
     min_idle: int = Field(2, description="Idle sandboxes kept while others are busy.")
-    max_executions: int = Field(100, description="Calls after which a sandbox is replaced.")
+    max_executions: int = Field(
+        5000,
+        description="Calls after which a sandbox is replaced. Each call is a fresh process of a "
+        "user of its own, so this bounds what could pile up in a container, not what calls share.",
+    )
     acquire_timeout: float = Field(30.0, description="Seconds a call waits for a free sandbox.")
     memory_mb: int = Field(
         512,
@@ -417,6 +421,12 @@ def use_defaults(values: Mapping[str, str]) -> None:
     """Fill variables that are unset, for commands that join a running instance."""
     for name, value in values.items():
         os.environ.setdefault(name, value)  # noqa: TID251 - as above
+
+
+def replace_environment(values: Mapping[str, str]) -> None:
+    """Make `values` this process's whole environment, for one forked on another's order."""
+    os.environ.clear()  # noqa: TID251 - as above
+    os.environ.update(values)  # noqa: TID251 - as above
 
 
 def client_address() -> tuple[str, str]:

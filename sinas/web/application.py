@@ -7,7 +7,7 @@ from fastapi import Depends, Header
 from sinas.errors import BadRequestError, FieldError, NotFoundError
 
 
-def _application(
+async def _application(
     app: str | None = None, x_application: Annotated[str | None, Header()] = None
 ) -> None:
     """Accept only requests for no application: no manifest exists that could expose one.

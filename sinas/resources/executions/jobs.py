@@ -171,6 +171,6 @@ async def _reap(context: AppContext) -> None:
 
 
 SWEEPS = (
-    Sweep(name="executions.requeue", every=timedelta(seconds=1), run=_requeue),
+    Sweep(name="executions.requeue", every=timedelta(seconds=2), run=_requeue),
     Sweep(name="executions.reap", every=timedelta(seconds=1), run=_reap),
 )

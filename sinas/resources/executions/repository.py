@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, select, true, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, bindparam, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import override
@@ -13,6 +13,45 @@ from sinas.context import AppContext
 from sinas.crud.repository import Repository
 from sinas.models import Chat, Execution, ExecutionStatus, Function, User
 from sinas.queue.lease import owner_is_dead
+
+_GIVEN = (
+    "id",
+    "user_id",
+    "access",
+    "function_id",
+    "function_namespace",
+    "function_name",
+    "trigger_type",
+    "trigger_id",
+    "tool_call_id",
+    "idempotency_key",
+    "timeout_seconds",
+    "status",
+    "input_data",
+    "error",
+    "completed_at",
+    "duration_ms",
+)
+_NOTHING: dict[str, Any] = dict.fromkeys((*_GIVEN, "chat_id", "parent_execution_id"))
+
+
+def _existing(model: type[Chat] | type[Execution], parameter: str) -> ScalarSelect[UUID]:
+    return select(model.id).where(model.id == bindparam(parameter)).scalar_subquery()
+
+
+# Made once: building and hashing it for each call would cost more than the server's work.
+_INSERT = (
+    insert(Execution.__table__)  # type: ignore[arg-type]
+    .values(
+        {name: bindparam(name) for name in _GIVEN}
+        | {
+            "chat_id": _existing(Chat, "chat_id"),
+            "parent_execution_id": _existing(Execution, "parent_execution_id"),
+        }
+    )
+    .on_conflict_do_nothing(index_elements=["idempotency_key"])
+    .returning(Execution.__table__.c.id)
+)
 
 
 class ExecutionRepository(Repository[Execution]):
@@ -30,18 +69,10 @@ class ExecutionRepository(Repository[Execution]):
     async def insert(self, values: Mapping[str, Any]) -> bool:
         """Insert one row; False when its idempotency key is taken.
 
-        A chat or a parent execution that is gone by now is left out instead of failing.
+        A chat or a parent execution that is gone by now is left out instead of failing. Columns
+        that `values` does not name are null or have the database's default.
         """
-        columns = dict(values)
-        for name, model in (("chat_id", Chat), ("parent_execution_id", Execution)):
-            if columns.get(name) is not None:
-                columns[name] = select(model.id).where(model.id == columns[name]).scalar_subquery()
-        statement = insert(Execution).values(**columns)
-        if columns.get("idempotency_key") is None:
-            await self.session.execute(statement)
-            return True
-        statement = statement.on_conflict_do_nothing(index_elements=["idempotency_key"])
-        inserted = await self.session.execute(statement.returning(Execution.id))
+        inserted = await self.session.execute(_INSERT, _NOTHING | dict(values))
         return inserted.first() is not None
 
     async def by_idempotency_key(self, key: str) -> Execution:

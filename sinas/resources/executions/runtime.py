@@ -31,7 +31,7 @@ Status = Annotated[
 Cause = Annotated[TriggerType | None, BeforeValidator(_upper), Query(description="In any case.")]
 
 
-def _filter(
+async def _filter(
     function_name: Annotated[str | None, Query(description="`name` or `namespace/name`.")] = None,
     status: Status = None,
     chat_id: UUID | None = None,

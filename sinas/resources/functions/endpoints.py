@@ -1,6 +1,6 @@
 """Management routes of functions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -23,8 +23,8 @@ router = APIRouter(
 )
 
 
-def _functions(action: str) -> Callable[..., FunctionService]:
-    def build(
+def _functions(action: str) -> Callable[..., Awaitable[FunctionService]]:
+    async def build(
         unit: InUnit,
         principal: Annotated[Principal, Depends(permitted("functions", action))],
         context: Context,

@@ -3,11 +3,22 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, bindparam, func, or_, select
 from sqlalchemy.orm import defer
 
 from sinas.crud.repository import Repository
 from sinas.models import Function, FunctionVersion
+
+# Made once: every call of a function asks it. Sees all rows, as `visible_to_system`.
+_CALLABLE = (
+    select(Function)
+    .where(
+        Function.namespace == bindparam("in_namespace"),
+        Function.name == bindparam("called"),
+        Function.is_active,
+    )
+    .options(defer(Function.code, raiseload=True))
+)
 
 
 class FunctionRepository(Repository[Function]):
@@ -25,10 +36,7 @@ class FunctionRepository(Repository[Function]):
 
     async def callable_by_name(self, namespace: str, name: str) -> Function | None:
         """An active function without its code, whoever owns it: executing is a right of its own."""
-        statement = self._named(self.visible_to_system(), namespace, name)
-        return await self.session.scalar(
-            statement.where(Function.is_active).options(defer(Function.code, raiseload=True))
-        )
+        return await self.session.scalar(_CALLABLE, {"in_namespace": namespace, "called": name})
 
     async def versions(self, function_id: UUID) -> Sequence[FunctionVersion]:
         """Versions of a function the caller may read, newest first."""

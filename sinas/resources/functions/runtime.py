@@ -29,13 +29,13 @@ router = APIRouter(tags=["functions"], responses=PROBLEM_RESPONSES, dependencies
 _RUNTIME_API = "runtime-api"
 
 
-def _calls(
+async def _calls(
     principal: Annotated[Principal, Depends(permitted("functions", "execute"))], context: Context
 ) -> FunctionCalls:
     return FunctionCalls(context, principal)
 
 
-def _functions(
+async def _functions(
     unit: InUnit,
     principal: Annotated[Principal, Depends(permitted("functions", "read"))],
     context: Context,

@@ -180,6 +180,17 @@ def sandbox_clean() -> None:
         remove_all(read_settings().core.instance_id)
 
 
+@app.command("nursery", hidden=True)
+def nursery(
+    descriptor: Annotated[int, typer.Argument()],
+    padding: Annotated[str, typer.Argument()] = "",  # noqa: ARG001 - room for longer command lines
+) -> None:
+    """Import the platform once and fork its processes."""
+    from sinas.embedded.nursery import run_nursery
+
+    run_nursery(descriptor)
+
+
 @keys.command("create")
 def create_key(
     email: EmailOption,

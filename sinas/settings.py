@@ -103,7 +103,7 @@ class DatabaseSettings(_Group):
         description="postgresql://… (any driver suffix is replaced); required outside `sinas up`.",
     )
     pool_size: int = Field(
-        10,
+        20,
         validation_alias=AliasChoices("DB_POOL_SIZE", "pool_size"),
         description="Connections a process keeps open.",
     )

@@ -1,44 +1,21 @@
-"""Child processes: start, log lines, restart, end; none outlives its supervisor."""
+"""Children of the supervisor: log lines, restart with pauses, end."""
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from sinas.embedded.account import Account
+from sinas.embedded.processes import ChildSpec, Launch, Process, kill_group, spawn
 
 GO: Final = b"go\n"
-_PR_SET_PDEATHSIG = 1
 _LONGEST_LINE = 65_536
-_LARGEST_LOG = 8_388_608
 _FIRST_DELAY = 0.3
 _LONGEST_DELAY = 30.0
 _STEADY_SECONDS = 30.0
-# PyDLL keeps the GIL: between fork and exec there is no other thread to hand it to.
-_libc = ctypes.PyDLL(None) if sys.platform == "linux" else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildSpec:
-    """How one child is run."""
-
-    name: str
-    argv: tuple[str, ...]
-    env: Mapping[str, str]
-    cwd: Path | None = None
-    account: Account | None = None
-    stop_signal: signal.Signals = signal.SIGTERM
-    log: Path | None = None
-    """Where its output goes; None shows it line by line."""
-    waits: bool = False
-    """It imports its modules and then waits for the line `go` on standard input."""
 
 
 class Child:
@@ -49,6 +26,7 @@ class Child:
         on_line: Takes each line of its output.
         on_event: Takes a sentence for each unexpected end.
         on_change: Called after each start and end, to write the state file.
+        launch: Starts it.
     """
 
     def __init__(
@@ -58,6 +36,7 @@ class Child:
         on_line: Callable[[str, str], None],
         on_event: Callable[[str, str], None],
         on_change: Callable[[], None],
+        launch: Launch = spawn,
     ) -> None:
         """Remember how; `run` starts it."""
         self.spec = spec
@@ -70,7 +49,8 @@ class Child:
         self._on_line = on_line
         self._on_event = on_event
         self._on_change = on_change
-        self._process: asyncio.subprocess.Process | None = None
+        self._launch = launch
+        self._process: Process | None = None
         self._released = not spec.waits
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -131,7 +111,7 @@ class Child:
         if process is None or process.returncode is not None:
             return True
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(self.spec.stop_signal)
+            os.kill(process.pid, self.spec.stop_signal)
         try:
             async with asyncio.timeout(max(seconds, 0.05)):
                 await self._ended.wait()
@@ -154,24 +134,7 @@ class Child:
         Returns:
             Its exit code, negative where a signal ended it.
         """
-        spec = self.spec
-        shown = spec.log is None
-        with _log_target(spec.log) as target:
-            process = await asyncio.create_subprocess_exec(
-                *spec.argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE if shown else target,
-                stderr=asyncio.subprocess.STDOUT,
-                env=dict(spec.env),
-                cwd=spec.cwd,
-                # A group of its own: the terminal's Ctrl-C reaches the supervisor alone, and
-                # what the child starts can be ended with it.
-                process_group=0,
-                user=None if spec.account is None else spec.account.uid,
-                group=None if spec.account is None else spec.account.gid,
-                extra_groups=None if spec.account is None else [],
-                preexec_fn=_die_with_parent(spec.stop_signal, os.getpid()),
-            )
+        process = await self._launch(self.spec)
         self._process = process
         if self._stopping.is_set():  # told while it was being started
             kill_group(process.pid)
@@ -194,11 +157,9 @@ class Child:
 
     def _send_go(self) -> None:
         process = self._process
-        if not self.spec.waits or process is None or process.stdin is None:
-            return
         # A child that just died is started again by `run`, which gives it its word then.
-        if process.returncode is None and not process.stdin.is_closing():
-            process.stdin.write(GO)
+        if self.spec.waits and process is not None and process.returncode is None:
+            process.tell(GO)
 
     async def _pump(self, stream: asyncio.StreamReader) -> None:
         rest = b""
@@ -218,12 +179,6 @@ class Child:
         self._on_line(self.spec.name, text)
 
 
-def kill_group(pid: int) -> None:
-    """SIGKILL to the process group of a child; no error if it is gone."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
 def describe_end(code: int) -> str:
     """An exit code in words."""
     if code >= 0:
@@ -240,28 +195,3 @@ def last_lines(path: Path, count: int = 5) -> list[str]:
         return path.read_text(errors="replace").splitlines()[-count:]
     except FileNotFoundError:
         return []
-
-
-@contextlib.contextmanager
-def _log_target(path: Path | None) -> Iterator[int | None]:
-    if path is None:
-        yield None
-        return
-    too_large = path.exists() and path.stat().st_size > _LARGEST_LOG
-    with path.open("wb" if too_large else "ab") as file:
-        yield file.fileno()
-
-
-def _die_with_parent(death_signal: signal.Signals, parent: int) -> Callable[[], None] | None:
-    """Have the kernel signal the child when its supervisor dies, even by SIGKILL (Linux)."""
-    libc = _libc
-    if libc is None:
-        return None
-
-    def after_fork() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        # The supervisor may have died before the call above took effect.
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return after_fork

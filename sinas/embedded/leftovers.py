@@ -12,8 +12,8 @@ from typing import TypedDict
 
 import psutil
 
-from sinas.embedded.children import ChildSpec, kill_group
 from sinas.embedded.datadir import DataDir, write_private
+from sinas.embedded.processes import ChildSpec, kill_group
 
 _GRACE_SECONDS = 3.0
 

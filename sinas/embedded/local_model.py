@@ -15,7 +15,7 @@ MODEL_NAME = "smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONTEXT_TOKENS = 4096
 # An idle model gives its memory back (190 of 250 MB) and is read again, in a second, when asked.
-_SLEEP_AFTER_SECONDS = 300
+_SLEEP_AFTER_SECONDS = 60
 
 
 def missing_wheels() -> list[str]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sinas.auth.superadmin import superadmin_email
-from sinas.embedded.children import ChildSpec
 from sinas.embedded.datadir import DataDir, is_port_free
 from sinas.embedded.errors import StartupError
 from sinas.embedded.local_model import missing_wheels
+from sinas.embedded.processes import ChildSpec
 from sinas.settings import Settings, check_keys, environment, read_settings
 
 _EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - compared, not bound

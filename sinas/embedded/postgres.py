@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from sinas.embedded.account import Account, let_through, postgres_account
-from sinas.embedded.children import ChildSpec
 from sinas.embedded.errors import StartupError
+from sinas.embedded.processes import ChildSpec
 
 _STEP = "PostgreSQL"
 _SETTINGS = {

@@ -5,8 +5,8 @@ import signal
 from importlib.util import find_spec
 from pathlib import Path
 
-from sinas.embedded.children import ChildSpec
 from sinas.embedded.errors import StartupError
+from sinas.embedded.processes import ChildSpec
 
 
 class EmbeddedRedis:

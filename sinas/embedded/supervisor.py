@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from sinas.embedded.children import Child, ChildSpec, last_lines
+from sinas.embedded.children import Child, last_lines
 from sinas.embedded.console import Console, Steps
 from sinas.embedded.datadir import DataDir, Runtime, write_private
 from sinas.embedded.errors import StartupError
+from sinas.embedded.forked import Nursery
 from sinas.embedded.leftovers import end_leftovers, record
 from sinas.embedded.plan import Plan, UpOptions, make_plan
 from sinas.embedded.postgres import EmbeddedPostgres
 from sinas.embedded.probe import check_reachable, explain_health, get, wait_until_ok
+from sinas.embedded.processes import ChildSpec, spawn
 from sinas.embedded.redis import EmbeddedRedis
 from sinas.errors import SinasError
 
@@ -58,6 +61,7 @@ class Supervisor:
         self._children: dict[str, Child] = {}
         self._tasks = asyncio.TaskGroup()
         self._end = asyncio.Event()
+        self._nursery: Nursery | None = None
         self._failure: SinasError | None = None
         self._began = time.monotonic()
 
@@ -123,6 +127,9 @@ class Supervisor:
         postgres, redis = self._services(plan)
         plan.env["DATABASE_URL"] = postgres.url if postgres else database_url
         plan.env["REDIS_URL"] = redis.url if redis else redis_url
+        if sys.platform == "linux":
+            self._nursery = Nursery(plan.env)
+            await self._nursery.start()
         migrate = self._child(plan.sinas("migrate", "migrate"))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._redis_step(steps, plan, redis))
@@ -262,8 +269,12 @@ class Supervisor:
     # --- running ---
 
     def _child(self, spec: ChildSpec) -> Child:
+        # The model's process needs none of what the nursery imports, and is large enough.
+        forks = self._nursery is not None and spec.argv[1:3] == ("-m", "sinas")
+        nursery = self._nursery if forks and spec.name != "model" else None
         return Child(
             spec,
+            launch=spawn if nursery is None else nursery.launch,
             on_line=self._console.child,
             on_event=self._console.child,
             on_change=self._record,
@@ -332,6 +343,8 @@ class Supervisor:
                 for child in (self._children[name] for name in names if name in self._children):
                     seconds = began + by - time.monotonic()
                     group.create_task(self._stop(child, seconds))
+        if self._nursery is not None:
+            await self._nursery.stop()
         self._data.remove_sockets()
         self._data.state_file.unlink(missing_ok=True)
         self._console.say(f"Sinas has stopped ({time.monotonic() - began:.1f} s)")

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sinas.embedded.children import Child, ChildSpec, describe_end
+from sinas.embedded.children import Child, describe_end
+from sinas.embedded.processes import ChildSpec
 
 STARTS = "import os, sys; open(sys.argv[1], 'a').write('started\\n'); "
 
@@ -128,7 +129,8 @@ async def test_a_waiting_child_goes_on_when_told_also_after_a_restart() -> None:
 async def test_children_die_with_a_killed_supervisor(tmp_path: Path) -> None:
     supervisor = (
         "import asyncio, sys\n"
-        "from sinas.embedded.children import Child, ChildSpec\n"
+        "from sinas.embedded.children import Child\n"
+        "from sinas.embedded.processes import ChildSpec\n"
         "say = lambda name, line: print(line, flush=True)\n"
         "code = 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'\n"
         "spec = ChildSpec(name='dummy', argv=(sys.executable, '-c', code), env={})\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import psutil
 
-from sinas.embedded.children import ChildSpec
 from sinas.embedded.datadir import DataDir
 from sinas.embedded.leftovers import end_leftovers, record
+from sinas.embedded.processes import ChildSpec
 
 SLEEP = "import time; print('up', flush=True); time.sleep(60)"
 IGNORE = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP

@@ -5,14 +5,15 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
 from sinas.embedded import account
-from sinas.embedded.children import Child, ChildSpec
+from sinas.embedded.children import Child
 from sinas.embedded.datadir import DataDir
 from sinas.embedded.postgres import EmbeddedPostgres
+from sinas.embedded.processes import ChildSpec
 from sinas.embedded.redis import EmbeddedRedis
 
 

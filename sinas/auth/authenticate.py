@@ -1,7 +1,7 @@
 """From a credential to a Principal: one round trip, no write."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Select, bindparam, func, select
@@ -31,14 +31,16 @@ _keys = (
     .correlate(User)
     .scalar_subquery()
 )
-_user = select(
+# What `deferred_principal` reads of a joined `users` row.
+PRINCIPAL_COLUMNS: Final[tuple[Any, ...]] = (
     User.id,
     User.email,
     User.last_login_at,
     User.created_at,
     _roles.label("roles"),
     _keys.label("keys"),
-).where(User.is_active)
+)
+_user: Select[Any] = select(*PRINCIPAL_COLUMNS).where(User.is_active)
 
 _BY_USER: Select[Any] = _user.where(User.id == bindparam("user_id"))
 _BY_EMAIL: Select[Any] = _user.where(User.email == bindparam("email"))
@@ -93,7 +95,7 @@ class Authenticator:
             UnauthenticatedError: The user was deactivated or deleted meanwhile.
         """
         row = await self._one(_BY_USER, user_id=user_id)
-        return _principal(row, "system", None if limit is None else permission_set(limit))
+        return deferred_principal(row, limit)
 
     async def by_email(self, email: str) -> Principal:
         """The user of an address, for the operator's own commands.
@@ -110,6 +112,11 @@ class Authenticator:
         if row is None:
             raise UnauthenticatedError(_INVALID)
         return row
+
+
+def deferred_principal(row: Mapping[str, Any], limit: Mapping[str, bool] | None) -> Principal:
+    """The principal deferred work acts as, from a row with `PRINCIPAL_COLUMNS`."""
+    return _principal(row, "system", None if limit is None else permission_set(limit))
 
 
 def _principal(

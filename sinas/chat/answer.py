@@ -78,6 +78,16 @@ class Replay:
             _put(writer, Delta(text[len(shown) :] or None, delta.tool_calls, delta.finish_reason))
             self._over = True
 
+    async def close(self, writer: ChannelWriter) -> None:
+        """The answer has ended without a word that it would: make clients have all of it."""
+        text = "".join(self._seen)
+        if self.is_over or (text == self.emitted.text and not self.emitted.has_calls):
+            return
+        await writer.discard(self.emitted.partial)
+        writer.put(events.reset())
+        _put(writer, Delta(text or None))
+        self._over = True
+
 
 def _agree(shown: str, text: str) -> bool:
     return shown.startswith(text) or text.startswith(shown)
@@ -106,6 +116,7 @@ async def stream_answer(
                 _put(writer, delta)
             else:
                 await replay.take(writer, delta)
+        await replay.close(writer)
     finally:
         close = getattr(stream, "aclose", None)
         if close is not None:

@@ -14,7 +14,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from sinas.chat.events import MESSAGE, Event, message
+from sinas.chat.events import MESSAGE, TOOL_REJECTED, Event, message
 from sinas.errors import LeaseLostError
 
 STREAM_PREFIX: Final = "sinas:stream:"
@@ -37,7 +37,7 @@ for i = 4, #ARGV, 3 do
 end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
-redis.call('PUBLISH', ARGV[3], table.concat(lines, '\\n'))
+if #lines > 0 then redis.call('PUBLISH', ARGV[3], table.concat(lines, '\\n')) end
 return true
 """
 
@@ -91,6 +91,7 @@ class Emitted:
         has_calls: Whether that round had begun a tool call.
         started: Call ids with a `tool_start`.
         ended: Call ids with a `tool_end`.
+        rejected: Call ids with a `tool_rejected`.
     """
 
     text: str = ""
@@ -98,6 +99,7 @@ class Emitted:
     has_calls: bool = False
     started: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
+    rejected: frozenset[str] = frozenset()
 
 
 async def read_emitted(redis: Redis, channel_id: str, round_number: int) -> Emitted:
@@ -106,10 +108,13 @@ async def read_emitted(redis: Redis, channel_id: str, round_number: int) -> Emit
     partial: list[bytes] = []
     started: set[str] = set()
     ended: set[str] = set()
+    rejected: set[str] = set()
     has_calls = False
     for entry_id, fields in await redis.xrange(stream_key(channel_id)):
         data = orjson.loads(fields[b"data"])
         match fields[b"event"]:
+            case b"message" if data.get("type") == TOOL_REJECTED:
+                rejected.add(data["tool_call_id"])
             case b"message" if int(fields[b"round"]) == round_number:
                 text.append(data.get("content") or "")
                 has_calls = has_calls or bool(data.get("tool_calls"))
@@ -118,7 +123,14 @@ async def read_emitted(redis: Redis, channel_id: str, round_number: int) -> Emit
                 started.add(data["tool_call_id"])
             case b"tool_end":
                 ended.add(data["tool_call_id"])
-    return Emitted("".join(text), tuple(partial), has_calls, frozenset(started), frozenset(ended))
+    return Emitted(
+        text="".join(text),
+        partial=tuple(partial),
+        has_calls=has_calls,
+        started=frozenset(started),
+        ended=frozenset(ended),
+        rejected=frozenset(rejected),
+    )
 
 
 class ChannelWriter:
@@ -183,6 +195,15 @@ class ChannelWriter:
             self._last = time.monotonic()
             if pending:
                 await self._append(pending)
+
+    async def take(self) -> None:
+        """Close the channel to whoever wrote into it before: read it only afterwards.
+
+        Raises:
+            LeaseLostError: Another worker holds the turn.
+        """
+        async with self._lock:
+            await self._append([])
 
     async def discard(self, entry_ids: tuple[bytes, ...]) -> None:
         """Remove entries of an abandoned attempt."""

@@ -14,6 +14,8 @@ RESET: Final = "reset"
 DONE: Final = "done"
 ERROR: Final = "error"
 PING: Final = "ping"
+# Not an event name: the `type` of a message's data.
+TOOL_REJECTED: Final = "tool_rejected"
 
 TERMINAL: Final = frozenset({DONE, ERROR})
 
@@ -118,7 +120,7 @@ def tool_rejected(call_id: str, namespace: str, name: str) -> Event:
     return Event(
         MESSAGE,
         {
-            "type": "tool_rejected",
+            "type": TOOL_REJECTED,
             "tool_call_id": call_id,
             "function_namespace": namespace,
             "function_name": name,

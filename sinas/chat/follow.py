@@ -10,11 +10,20 @@ from uuid import UUID
 import orjson
 from redis.exceptions import RedisError
 from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat import events
 from sinas.chat.channel import Entry, live_channel, parse_live, read_after
+from sinas.chat.rounds import question
 from sinas.context import AppContext
-from sinas.models import TERMINAL_TURN, Message, Turn, TurnStatus
+from sinas.models import (
+    TERMINAL_TURN,
+    Message,
+    ToolCall,
+    ToolCallStatus,
+    Turn,
+    TurnStatus,
+)
 from sinas.queue.signals import RESYNC, Listener
 
 # A silent stream asks the journal this often whether its turn ended without saying so.
@@ -49,6 +58,7 @@ class _Source:
 
 async def _entries(source: _Source, last_id: str | None) -> AsyncIterator[Entry | Ping]:
     ping_seconds = source.context.settings.chat.ping_seconds
+    pause = min(_CHECK_SECONDS, ping_seconds)
     cursor = Entry(last_id or _BEGINNING, "", "")
     batch: Sequence[Entry] = []
     if last_id is not None:
@@ -62,17 +72,17 @@ async def _entries(source: _Source, last_id: str | None) -> AsyncIterator[Entry 
             yield entry
             if entry.event in events.TERMINAL:
                 return
-        batch, quiet = await _next(source, cursor)
-        silence = silence + _CHECK_SECONDS if quiet else 0.0
+        batch, quiet = await _next(source, cursor, pause)
+        silence = silence + pause if quiet else 0.0
         if silence >= ping_seconds:
             silence = 0.0
             yield Ping()
 
 
-async def _next(source: _Source, cursor: Entry) -> tuple[Sequence[Entry], bool]:
+async def _next(source: _Source, cursor: Entry, pause: float) -> tuple[Sequence[Entry], bool]:
     """The next entries, and whether the wait for them was in vain."""
     try:
-        async with asyncio.timeout(_CHECK_SECONDS):
+        async with asyncio.timeout(pause):
             payload = await source.listener.get()
     except TimeoutError:
         return await _catch_up(source, cursor), True
@@ -83,17 +93,22 @@ async def _next(source: _Source, cursor: Entry) -> tuple[Sequence[Entry], bool]:
 
 async def _catch_up(source: _Source, cursor: Entry) -> Sequence[Entry]:
     try:
-        missed = await read_after(source.context.redis, source.channel_id, cursor.id)
+        if missed := await read_after(source.context.redis, source.channel_id, cursor.id):
+            return missed
+        ending = await _closing(source, cursor)
+        # Its last events are written before the row says that it ended, maybe since the look.
+        return ending and (
+            await read_after(source.context.redis, source.channel_id, cursor.id) or ending
+        )
     except RedisError:
         return []
-    return missed or await _closing(source, cursor)
 
 
 async def _closing(source: _Source, cursor: Entry) -> Sequence[Entry]:
     """The end of a turn whose stream lacks one: expired, lost with Redis, or never written."""
     async with source.context.sessions() as session:
         statement = (
-            select(Turn.channel_id, Turn.status, Turn.error, Message.content)
+            select(Turn.id, Turn.channel_id, Turn.status, Turn.error, Message.content)
             .outerjoin(Message, Message.id == Turn.reply_message_id)
             .where(
                 Turn.chat_id == source.chat_id,
@@ -104,20 +119,47 @@ async def _closing(source: _Source, cursor: Entry) -> Sequence[Entry]:
             )
         )
         row = (await session.execute(statement)).first()
-    if row is not None and row.channel_id != source.channel_id:
-        # Resumed on another channel: this one ended when the turn began to wait.
-        return _ending(cursor, None, events.done("suspended"))
-    if row is None or row.status not in {*TERMINAL_TURN, TurnStatus.WAITING}:
+        if row is None:
+            return []
+        if row.channel_id != source.channel_id:
+            # Resumed on another channel: this one ended when the turn began to wait.
+            return _entries_of(cursor, [events.done("suspended")])
+        if row.status == TurnStatus.WAITING:
+            asked = await _questions(session, source, row.id)
+            return _entries_of(cursor, [*asked, events.done("suspended")])
+    if row.status not in TERMINAL_TURN:
         return []
-    return _ending(cursor, row.content, terminal_event(row.status, row.error))
+    said = [events.message(row.content)] if row.content and cursor.id == _BEGINNING else []
+    return _entries_of(cursor, [*said, terminal_event(row.status, row.error)])
 
 
-def _ending(cursor: Entry, content: str | None, last: events.Event) -> Sequence[Entry]:
-    found = [events.message(content)] if content and cursor.id == _BEGINNING else []
+async def _questions(
+    session: AsyncSession, source: _Source, turn_id: UUID
+) -> Sequence[events.Event]:
+    """Approvals a dead worker could not ask for any more."""
+    statement = (
+        select(ToolCall)
+        .where(ToolCall.turn_id == turn_id, ToolCall.status == ToolCallStatus.AWAITING_APPROVAL)
+        .order_by(ToolCall.position)
+    )
+    written = await read_after(source.context.redis, source.channel_id, _BEGINNING)
+    asked = {
+        orjson.loads(entry.data)["tool_call_id"]
+        for entry in written
+        if entry.event == events.APPROVAL_REQUIRED
+    }
+    return [
+        question(call)
+        for call in (await session.scalars(statement)).all()
+        if call.call_id not in asked
+    ]
+
+
+def _entries_of(cursor: Entry, found: Sequence[events.Event]) -> Sequence[Entry]:
     milliseconds, sequence = cursor.position
     return [
         Entry(f"{milliseconds}-{sequence + n}", event.name, orjson.dumps(event.data).decode())
-        for n, event in enumerate([*found, last], start=1)
+        for n, event in enumerate(found, start=1)
     ]
 
 

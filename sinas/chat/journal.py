@@ -13,11 +13,14 @@ from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from sinas.auth.authenticate import PRINCIPAL_COLUMNS, deferred_principal
+from sinas.auth.principal import Principal
 from sinas.chat.prompt import Line
 from sinas.context import AppContext
 from sinas.db.unit import Unit
-from sinas.errors import LeaseLostError
+from sinas.errors import LeaseLostError, UnauthenticatedError
 from sinas.kit.ids import uuid7
+from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.models import (
     Agent,
@@ -28,6 +31,7 @@ from sinas.models import (
     ToolCallStatus,
     Turn,
     TurnStatus,
+    User,
 )
 
 # How many more rows than messages to read: results travel with their calls.
@@ -37,8 +41,9 @@ _OPEN = (ToolCallStatus.PENDING, ToolCallStatus.RUNNING, ToolCallStatus.AWAITING
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a turn is about. `agent` is None when it was deleted since."""
+    """What a turn is about, and who asks. `agent` is None when it was deleted since."""
 
+    principal: Principal
     chat: Chat
     agent: Agent | None
     provider: LlmProvider | None
@@ -93,7 +98,11 @@ class Journal:
         return None if turn is None else cls(app, turn)
 
     async def subject(self, session: AsyncSession) -> Subject:
-        """Chat, agent and provider in one query: the agent's provider, else the default."""
+        """Chat, agent, provider and user in one query: the agent's provider, else the default.
+
+        Raises:
+            UnauthenticatedError: The user was deactivated meanwhile.
+        """
         provider = (
             select(LlmProvider.id)
             .where(
@@ -110,13 +119,17 @@ class Journal:
             .scalar_subquery()
         )
         statement = (
-            select(Chat, Agent, LlmProvider)
+            select(Chat, Agent, LlmProvider, *PRINCIPAL_COLUMNS)
             .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
             .outerjoin(LlmProvider, LlmProvider.id == provider)
+            .outerjoin(User, (User.id == self.turn.user_id) & User.is_active)
             .where(Chat.id == self.turn.chat_id)
         )
-        chat, agent, found = (await session.execute(statement)).one()
-        return Subject(chat, agent, found)
+        row = (await session.execute(statement)).mappings().one()
+        if row["id"] is None:
+            raise UnauthenticatedError("The user this turn acts for is no longer active.")
+        principal = deferred_principal({**row}, self.turn.access)
+        return Subject(principal, row["Chat"], row["Agent"], row["LlmProvider"])
 
     async def history(self, session: AsyncSession, window: int) -> list[Line]:
         """The newest messages, oldest first; enough rows for `window` with all results.
@@ -142,15 +155,17 @@ class Journal:
         rows = (await session.execute(statement)).mappings().all()
         return [Line(**row) for row in reversed(rows)]
 
-    async def open_calls(self, session: AsyncSession) -> list[ToolCall]:
-        """Calls of this turn that have no result yet, in order."""
+    async def last_calls(self, session: AsyncSession) -> list[ToolCall]:
+        """The calls of this turn's newest round in order, finished ones too."""
+        newest = (
+            select(ToolCall.message_id)
+            .where(ToolCall.turn_id == self.turn.id)
+            .order_by(ToolCall.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
         statement = (
-            select(ToolCall)
-            .where(
-                ToolCall.turn_id == self.turn.id,
-                ToolCall.status.in_(_OPEN),
-            )
-            .order_by(ToolCall.created_at, ToolCall.position)
+            select(ToolCall).where(ToolCall.message_id == newest).order_by(ToolCall.position)
         )
         return list((await session.scalars(statement)).all())
 
@@ -253,6 +268,22 @@ class Journal:
                 )
             return message_id
 
+    async def abandon(self) -> None:
+        """Leave the turn without an owner: a sweep queues it anew and counts the attempt."""
+        async with self._app.unit() as unit:
+            await unit.session.execute(
+                update(Turn)
+                .where(Turn.id == self.turn.id, Turn.fence == self.turn.fence)
+                .where(Turn.status == TurnStatus.RUNNING)
+                .values(lease_owner=None)
+            )
+
+    async def is_stop_requested(self) -> bool:
+        """Whether somebody asked to stop the turn."""
+        async with self._app.sessions() as session:
+            statement = select(Turn.stop_requested).where(Turn.id == self.turn.id)
+            return bool(await session.scalar(statement))
+
     async def release(self, unit: Unit) -> int | None:
         """Put the turn back to be taken by anyone: its new generation, None if it is not ours."""
         statement = (
@@ -308,7 +339,7 @@ class Journal:
                 chat_id=self.turn.chat_id,
                 turn_id=self.turn.id,
                 role=role,
-                content=content,
+                content=None if content is None else storable(content),
                 **fields,
             )
         )

@@ -82,6 +82,8 @@ def _conversation(history: Sequence[Line], window: int) -> list[JsonObject]:
     kept: list[list[JsonObject]] = []
     size = 0
     for line in reversed(spoken):
+        if line.role == "assistant" and not (line.content or line.tool_calls):
+            continue  # an empty answer: providers refuse it in a history
         group = _group(line, results)
         if kept and size + len(group) > window:
             break
@@ -96,7 +98,7 @@ def _group(line: Line, results: Mapping[str | None, Line]) -> list[JsonObject]:
     if not line.tool_calls:
         return [message]
     message["tool_calls"] = [
-        {"id": call["id"], "type": "function", "function": call["function"]}
+        {"id": call["id"], "type": "function", "function": _sendable(call["function"])}
         for call in line.tool_calls
     ]
     group = [message]
@@ -112,6 +114,19 @@ def _group(line: Line, results: Mapping[str | None, Line]) -> list[JsonObject]:
             }
         )
     return group
+
+
+def _sendable(function: Mapping[str, Any]) -> JsonObject:
+    """A call's name and arguments. Broken arguments go as `{}`: many servers parse them.
+
+    The model finds what it wrote in the call's result.
+    """
+    arguments = function["arguments"]
+    try:
+        is_object = isinstance(orjson.loads(arguments), dict)
+    except orjson.JSONDecodeError:
+        is_object = False
+    return {"name": function["name"], "arguments": arguments if is_object else "{}"}
 
 
 def _content(line: Line) -> JsonValue:

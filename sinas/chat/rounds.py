@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -13,13 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sinas.chat import events
 from sinas.chat.channel import ChannelWriter, Emitted
 from sinas.chat.journal import Journal, PlannedCall
-from sinas.chat.prompt import INTERRUPTED, result_text
+from sinas.chat.prompt import INTERRUPTED, Line, result_text
 from sinas.context import AppContext
 from sinas.errors import InvalidInputError, SinasError
+from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.templates import render
 from sinas.llm.assemble import ToolCall as ModelCall
-from sinas.models import ToolCall, ToolCallStatus, ToolGrant
+from sinas.models import TERMINAL_TOOL_CALL, ToolCall, ToolCallStatus, ToolGrant
 from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolResult, ToolSet
 
 log = structlog.get_logger(__name__)
@@ -44,7 +45,7 @@ class Round:
     async def plan(self, content: str, calls: Sequence[ModelCall], usage: JsonObject) -> bool:
         """Journal the model's calls. True when they may run, False when people decide first."""
         async with self.app.sessions() as session:
-            taken = await self.journal.taken_ids(session, [call.id for call in calls])
+            taken = await self.journal.taken_ids(session, [storable(call.id) for call in calls])
             granted = await self._granted(session, calls)
         planned = [self._planned(call, taken, granted) for call in calls]
         rows = await self.journal.plan_round(content, planned, usage)
@@ -53,23 +54,34 @@ class Round:
             return True
         for row in rows:
             if row.status == ToolCallStatus.AWAITING_APPROVAL:
-                self.writer.put(
-                    events.approval_required(
-                        row.call_id,
-                        row.resource_namespace or "",
-                        row.resource_name or "",
-                        parse_arguments(row.arguments) or {},
-                    )
-                )
+                self.writer.put(question(row))
         return False
 
-    async def resume(self, rows: Sequence[ToolCall]) -> None:
-        """Run what is decided and not run; wait for, or report, what a dead worker had begun."""
-        pending = [row for row in rows if row.status == ToolCallStatus.PENDING]
+    async def resume(self, rows: Sequence[ToolCall], results: Mapping[str | None, Line]) -> bool:
+        """Bring a round to its end: True if there was anything left of it.
+
+        Says what is settled and was not said yet, runs what is decided and not run, waits for
+        or reports what a dead worker had begun. `results` are the stored ones by call id.
+        """
+        for row in rows:
+            self._say_settled(row, results.get(row.call_id))
+        left = [row for row in rows if row.status not in TERMINAL_TOOL_CALL]
+        pending = [row for row in left if row.status == ToolCallStatus.PENDING]
         if pending:
             await self.journal.start_calls(pending)
         fresh = {row.id for row in pending}
-        await self._run_all(rows, begun=[row for row in rows if row.id not in fresh])
+        await self._run_all(left, begun=[row for row in left if row.id not in fresh])
+        return bool(left)
+
+    def _say_settled(self, row: ToolCall, result: Line | None) -> None:
+        if row.status == ToolCallStatus.REJECTED:
+            if row.call_id not in self.emitted.rejected:
+                resource = row.resource_namespace or "", row.resource_name or ""
+                self.writer.put(events.tool_rejected(row.call_id, *resource))
+        elif row.status in TERMINAL_TOOL_CALL and row.call_id not in self.emitted.ended:
+            self._say_start(row)
+            text = (result.content if result else None) or INTERRUPTED
+            self.writer.put(events.tool_end(row.call_id, row.name, text))
 
     async def _run_all(self, rows: Sequence[ToolCall], begun: Sequence[ToolCall] = ()) -> None:
         one_by_one = [row for row in rows if self._is_sequential(row)]
@@ -82,10 +94,7 @@ class Round:
 
     async def _run(self, row: ToolCall, *, is_begun: bool) -> None:
         """Run one call to its one result."""
-        if row.call_id not in self.emitted.started:
-            self.writer.put(
-                events.tool_start(row.call_id, row.name, row.arguments, row.description)
-            )
+        self._say_start(row)
         started = time.monotonic()
         status, value = await self._result(row, is_begun=is_begun)
         text = (
@@ -97,6 +106,12 @@ class Round:
         await self.journal.finish_call(row, status, value=value, text=text, duration_ms=duration_ms)
         if row.call_id not in self.emitted.ended:
             self.writer.put(events.tool_end(row.call_id, row.name, text))
+
+    def _say_start(self, row: ToolCall) -> None:
+        if row.call_id not in self.emitted.started:
+            self.writer.put(
+                events.tool_start(row.call_id, row.name, row.arguments, row.description)
+            )
 
     async def _result(self, row: ToolCall, *, is_begun: bool) -> tuple[ToolCallStatus, JsonValue]:
         tool = self.tools.tools.get(row.name)
@@ -124,13 +139,13 @@ class Round:
 
     def _planned(self, call: ModelCall, taken: set[str], granted: set[str]) -> PlannedCall:
         tool = self.tools.tools.get(call.name)
-        call_id = _fresh_id(call.id, taken)
+        call_id = _fresh_id(storable(call.id), taken)
         taken.add(call_id)
         return PlannedCall(
             call_id=call_id,
-            name=call.name,
-            arguments=call.arguments,
-            description=self._status(tool, call),
+            name=storable(call.name),
+            arguments=storable(call.arguments),
+            description=storable(self._status(tool, call)),
             resource=tool.resource if tool else None,
             needs_approval=tool is not None and tool.requires_approval and call.name not in granted,
         )
@@ -162,6 +177,16 @@ class Round:
             ToolGrant.expires_at > func.now(),
         )
         return set((await session.scalars(statement)).all())
+
+
+def question(row: ToolCall) -> events.Event:
+    """What asks people for their decision on a call."""
+    return events.approval_required(
+        row.call_id,
+        row.resource_namespace or "",
+        row.resource_name or "",
+        parse_arguments(row.arguments) or {},
+    )
 
 
 def parse_arguments(text: str) -> JsonObject | None:

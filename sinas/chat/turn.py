@@ -13,9 +13,9 @@ from uuid import UUID
 
 import orjson
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from sinas.auth.principal import Principal
 from sinas.chat import events
 from sinas.chat.answer import Replay, TurnUsage, stream_answer
 from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
@@ -29,14 +29,15 @@ from sinas.kit.json_types import JsonObject
 from sinas.llm.assemble import TurnText
 from sinas.llm.base import ModelRequest, Provider
 from sinas.llm.convert import convert_messages, dialect_of
-from sinas.models import TERMINAL_TURN, ToolCall, Turn, TurnStatus
+from sinas.models import ToolCall, Turn, TurnStatus
 from sinas.queue.job import Queue, job
-from sinas.queue.signals import Listener
+from sinas.queue.signals import RESYNC, Listener
 from sinas.tools.base import Tool, ToolContext, ToolSet
 
 log = structlog.get_logger(__name__)
 
 _UNSAID = "The turn failed for a reason that was logged."
+_ABANDON_RETRY_SECONDS = 1.0
 
 
 async def run_turn(context: WorkerContext, turn_id: UUID) -> None:
@@ -45,8 +46,25 @@ async def run_turn(context: WorkerContext, turn_id: UUID) -> None:
     if journal is None:
         return
     with structlog.contextvars.bound_contextvars(turn_id=str(turn_id)):
-        async with context.app.signals.listen(f"{TURN_STOP_PREFIX}{turn_id}") as stops:
-            await _Run(context, journal).to_its_end(stops)
+        try:
+            async with context.app.signals.listen(f"{TURN_STOP_PREFIX}{turn_id}") as stops:
+                await _Run(context, journal).to_its_end(stops)
+        except Exception:
+            # Its end could not be written, or Redis is away. This worker is alive, so nobody
+            # would take the turn over as long as it carries this worker's name.
+            log.exception("turn.abandoned")
+            await _abandon(context, journal)
+
+
+async def _abandon(context: WorkerContext, journal: Journal) -> None:
+    while not context.lease_lost.is_set():
+        try:
+            await journal.abandon()
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("turn.not_abandoned_yet", error=type(error).__name__)
+            await asyncio.sleep(_ABANDON_RETRY_SECONDS)
+        else:
+            return
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +74,7 @@ class _Opening:
     subject: Subject
     tools: ToolSet
     history: list[Line]
-    open_calls: list[ToolCall]
+    last_calls: list[ToolCall]
     emitted: Emitted
 
 
@@ -127,14 +145,17 @@ class _Run:
             emitted=opening.emitted,
         )
         history = opening.history
-        if opening.open_calls:
-            await calls.resume(opening.open_calls)
+        results = {line.tool_call_id: line for line in history if line.role == "tool"}
+        if await calls.resume(opening.last_calls, results):
             history = await self._history()
         while True:
             self._check_rounds()
             self.writer.round_number = self.turn.rounds
             await self._ask(self._request(subject, opening.tools, history))
             made = self.answer.tool_calls()
+            # Before the journal has the answer, so that whoever finds it there finds the text on
+            # the channel too, even when this worker dies between the two.
+            await self.writer.flush()
             if not made:
                 return "completed"
             if not await calls.plan(self.answer.content, made, self.usage.dump()):
@@ -159,20 +180,18 @@ class _Run:
             tools = await self._offer(session, subject)
             history = await self.journal.history(session, window)
             continues = self.turn.fence > 1
-            open_calls = await self.journal.open_calls(session) if continues else []
+            last_calls = await self.journal.last_calls(session) if continues else []
         emitted = Emitted()
         if continues:
+            await self.writer.take()
             emitted = await read_emitted(self.app.redis, self.turn.channel_id, self.turn.rounds)
-        return _Opening(subject, tools, history, open_calls, emitted)
+        return _Opening(subject, tools, history, last_calls, emitted)
 
     async def _offer(self, session: AsyncSession, subject: Subject) -> ToolSet:
         if subject.agent is None or not self.context.tools:
             return ToolSet()
-        principal: Principal = await self.app.authenticator.by_user(
-            self.turn.user_id, self.turn.access
-        )
         context = ToolContext(
-            principal=principal,
+            principal=subject.principal,
             chat_id=self.turn.chat_id,
             agent_input=subject.chat.agent_input,
         )
@@ -253,7 +272,7 @@ class _Run:
         if not self.stopped:
             async with asyncio.TaskGroup() as group:
                 waits = [
-                    group.create_task(_first(stops)),
+                    group.create_task(self._stop_of(stops)),
                     group.create_task(_set(self.context.lease_lost)),
                 ]
                 done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -264,6 +283,12 @@ class _Run:
             self.stopped = True
         with suppress(RuntimeError):  # the work has ended in the same moment
             self.limit.reschedule(loop.time())
+
+    async def _stop_of(self, stops: Listener) -> None:
+        """Return when somebody stops the turn, also if Redis was away when they did."""
+        while await stops.get() == RESYNC:
+            if await self.journal.is_stop_requested():
+                return
 
     async def _unexpected(self, error: Exception) -> None:
         """An interruption of the work, or a fault of ours."""
@@ -295,6 +320,7 @@ class _Run:
         error: str | None = None,
         code: str | None = None,
     ) -> None:
+        await self.writer.flush()  # before the row says that the turn has ended; see `_rounds`
         await self.journal.finish(
             status, content=content, usage=self.usage.dump(), error=error, error_code=code
         )
@@ -313,8 +339,7 @@ class _Run:
         await self.writer.flush()
         payload: JsonObject = {"status": status.value}
         await self.app.redis.publish(f"{JOB_DONE_PREFIX}{self.turn.id}", orjson.dumps(payload))
-        if status in TERMINAL_TURN:
-            await self._start_next()
+        await self._start_next()
 
     async def _start_next(self) -> None:
         async with self.app.unit() as unit:
@@ -327,11 +352,6 @@ class _Run:
             generation = await self.journal.release(unit)
             if generation is not None:
                 push_turn(unit, self.turn.id, generation)
-
-
-async def _first(listener: Listener) -> None:
-    while not await listener.get():
-        pass
 
 
 async def _set(event: asyncio.Event) -> None:

@@ -9,12 +9,9 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sinas.auth.principal import Principal
-from sinas.chat import events
-from sinas.chat.channel import ChannelWriter
 from sinas.chat.prompt import result_text
 from sinas.chat.rounds import parse_arguments
 from sinas.chat.turn import push_turn
-from sinas.context import AppContext
 from sinas.db.unit import Unit
 from sinas.errors import NotFoundError
 from sinas.kit.ids import uuid7
@@ -39,10 +36,9 @@ class _Decision:
 class ApprovalService:
     """Approvals of one caller's chats."""
 
-    def __init__(self, unit: Unit, principal: Principal, context: AppContext) -> None:
+    def __init__(self, unit: Unit, principal: Principal) -> None:
         self.unit = unit
         self.principal = principal
-        self.context = context
 
     async def decide(self, chat_id: UUID, call_id: str, data: ApprovalRequest) -> ApprovalResponse:
         """Approve or reject one call. Both give the model a result; the last decision resumes.
@@ -58,8 +54,6 @@ class ApprovalService:
         else:
             await self._reject(decision.call)
         channel_id = self._channel(decision)
-        if not data.approved:
-            self.unit.after_commit(lambda: self._announce(decision.call, channel_id))
         if decision.left == 0:
             await self._resume(decision.turn, channel_id)
         return ApprovalResponse(
@@ -150,17 +144,6 @@ class ApprovalService:
             turn.past_channels = [*turn.past_channels, turn.channel_id]
             turn.channel_id = str(uuid4())
         return turn.channel_id
-
-    async def _announce(self, call: ToolCall, channel_id: str) -> None:
-        """Tell whoever follows the round that the call will not run."""
-        ttl = self.context.settings.chat.stream_ttl_seconds
-        writer = ChannelWriter(self.context.redis, channel_id, 0, ttl)
-        writer.put(
-            events.tool_rejected(
-                call.call_id, call.resource_namespace or "", call.resource_name or ""
-            )
-        )
-        await writer.flush()
 
     async def _resume(self, turn: Turn, channel_id: str) -> None:
         turn.status = TurnStatus.QUEUED

@@ -1,9 +1,8 @@
 """Rows of chats. A chat is its owner's; nobody else lists or reads it."""
 
 import base64
-import binascii
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, Tuple, func, or_, select, tuple_
@@ -102,11 +101,18 @@ def cursor_of(chat: Chat) -> str:
     return base64.urlsafe_b64encode(f"{chat.updated_at.isoformat()}|{chat.id}".encode()).decode()
 
 
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("no time zone")
+    return moment.astimezone(UTC)
+
+
 def _position(cursor: str) -> Tuple:
     try:
         moment, _, chat_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition("|")
-        return tuple_(datetime.fromisoformat(moment), UUID(chat_id))
-    except (ValueError, binascii.Error) as error:
+        return tuple_(_moment(moment), UUID(chat_id))
+    except (ValueError, OverflowError) as error:
         raise InvalidInputError(
             "cursor: use the X-Next-Cursor header of the page before, unchanged."
         ) from error

@@ -1,5 +1,6 @@
 """Runtime operations of chats. Handlers that wait or stream hold no transaction meanwhile."""
 
+import re
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from sinas.auth.principal import Principal
 from sinas.chat.follow import follow
 from sinas.context import JOB_DONE_PREFIX
 from sinas.db.unit import Unit
-from sinas.errors import InvalidInputError, NotFoundError
+from sinas.errors import ConflictError, InvalidInputError, NotFoundError
 from sinas.models import Chat
 from sinas.resources.chats.approvals import ApprovalService, pending
 from sinas.resources.chats.repository import cursor_of
@@ -32,14 +33,15 @@ from sinas.resources.chats.schemas import (
 from sinas.resources.chats.service import ChatService
 from sinas.resources.chats.streaming import Thinking, event_stream
 from sinas.resources.chats.waiting import Ended, wait_for
-from sinas.web.deps import CREDENTIALS, Caller, Context, InUnit, authenticated
+from sinas.web.deps import CREDENTIALS, Caller, Context, authenticated
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(tags=["chats"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
 
+_EVENT_ID = "[0-9]{1,15}(-[0-9]{1,15})?"
 Chats = Annotated[ChatService, Depends(authenticated(ChatService))]
 LastId = Annotated[
-    str, Query(pattern=r"^\d{1,15}(-\d{1,15})?$", description="Events after this id; 0 for all.")
+    str, Query(pattern=f"^{_EVENT_ID}$", description="Events after this id; 0 for all.")
 ]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID")]
 _STREAM: dict[int | str, dict[str, Any]] = {
@@ -48,11 +50,6 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {}},
     }
 }
-
-
-def approvals(unit: InUnit, principal: Caller, context: Context) -> ApprovalService:
-    """The caller's approvals."""
-    return ApprovalService(unit, principal, context)
 
 
 def _read(chat: Chat, email: str) -> ChatRead:
@@ -107,7 +104,7 @@ async def send_message(
             )
         ended = await wait_for(context, started, listener)
     if ended.message is None:
-        raise NotFoundError("The turn was stopped before the agent said anything.")
+        raise ConflictError("The turn was stopped before the agent said anything.")
     message = MessageRead.model_validate(ended.message)
     return SentMessage.model_validate({**message.model_dump(), **_outcome(ended)})
 
@@ -175,10 +172,9 @@ async def follow_stream(
     """Replay a turn's events behind `last_id` (or `Last-Event-ID`), then follow it live."""
     async with context.unit() as unit:
         turn_id, keep_alive = await _turn_of(unit, principal, chat_id, channel_id)
+    cursor = _cursor(last_event_id) or last_id
     stack = AsyncExitStack()
-    entries = await stack.enter_async_context(
-        follow(context, chat_id, channel_id, _cursor(last_event_id) or last_id)
-    )
+    entries = await stack.enter_async_context(follow(context, chat_id, channel_id, cursor))
     return event_stream(
         context,
         stack,
@@ -186,6 +182,7 @@ async def follow_stream(
         channel_id=channel_id,
         thinking=Thinking(wanted=include_thinking),
         stop_turn=None if keep_alive else turn_id,
+        last_id=cursor,
     )
 
 
@@ -203,8 +200,7 @@ async def _turn_of(
 def _cursor(last_event_id: str | None) -> str | None:
     if not last_event_id:
         return None
-    milliseconds, _, sequence = last_event_id.partition("-")
-    if not (milliseconds.isdigit() and (sequence or "0").isdigit() and len(last_event_id) < 32):
+    if re.fullmatch(_EVENT_ID, last_event_id) is None:
         raise InvalidInputError("Last-Event-ID: use the id of an event of this stream.")
     return last_event_id
 
@@ -217,7 +213,7 @@ async def approve_tool(
     chat_id: UUID,
     tool_call_id: str,
     data: ApprovalRequest,
-    service: Annotated[ApprovalService, Depends(approvals)],
+    service: Annotated[ApprovalService, Depends(authenticated(ApprovalService))],
 ) -> ApprovalResponse:
     """Decide on one tool call that waits for a person. The last decision resumes the turn."""
     return await service.decide(chat_id, tool_call_id, data)

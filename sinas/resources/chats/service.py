@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
+import structlog
 from sqlalchemy import func, insert, update
 from sqlalchemy.exc import IntegrityError
 
@@ -23,13 +24,15 @@ from sinas.errors import (
 from sinas.kit.ids import uuid7
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import compile_schema
-from sinas.kit.templates import render
+from sinas.kit.templates import TemplateError, render
 from sinas.kit.time import utcnow
 from sinas.models import Agent, Chat, Message, Turn
 from sinas.resources.agents.service import AgentService
 from sinas.resources.chats.repository import ChatRepository
 from sinas.resources.chats.schemas import ChatCreate, ChatUpdate, Content, InvokeRequest
 from sinas.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +160,29 @@ class ChatService:
             BadRequestError: `input` does not match the agent's input schema.
         """
         agent = await self.agents.for_chat(namespace, name)
-        chat = None
-        if data.session_key is not None:
-            chat = await self._session(agent, data.session_key, reset=bool(data.reset))
-        if chat is None:
-            chat = await self._new(
-                agent,
-                given=data.input,
-                title=f"invoke:{data.session_key or 'one-shot'}",
-                session_key=data.session_key,
-            )
+        chat = await self._invoked(agent, data)
         limit = agent.default_job_timeout or settings.function.timeout
         return await self._start(chat, agent, data.message, settings, limit_seconds=limit)
+
+    async def _invoked(self, agent: Agent, data: InvokeRequest) -> Chat:
+        """The chat of the call's session, made if there is none."""
+        title = f"invoke:{data.session_key or 'one-shot'}"
+        if data.session_key is None:
+            return await self._new(agent, given=data.input, title=title)
+        chat = await self._session(agent, data.session_key, reset=bool(data.reset))
+        if chat is not None:
+            return chat
+        try:
+            async with self.unit.session.begin_nested():
+                return await self._new(
+                    agent, given=data.input, title=title, session_key=data.session_key
+                )
+        except ConflictError:
+            # A call beside this one has just made it, and committed: the insert waited for that.
+            chat = await self._session(agent, data.session_key, reset=False)
+            if chat is None:
+                raise
+            return chat
 
     async def _session(self, agent: Agent, session_key: str, *, reset: bool) -> Chat | None:
         chat = await self.rows.session_chat(agent.id, session_key)
@@ -207,9 +221,7 @@ class ChatService:
                 "Another request has just started this session; send the message again."
             ) from error
         for message in agent.initial_messages or []:
-            content = message["content"]
-            if agent_input:
-                content = render(content, agent_input)
+            content = _filled(message["content"], agent_input)
             await self.unit.session.execute(
                 insert(Message).values(
                     id=uuid7(), chat_id=chat.id, role=message["role"], content=content
@@ -273,6 +285,17 @@ def stored_content(content: Content) -> str:
         return content
     parts: Sequence[JsonObject] = [part.model_dump(exclude_none=True) for part in content]
     return orjson.dumps(parts).decode()
+
+
+def _filled(content: str, agent_input: JsonObject) -> str:
+    """An initial message; as it is where the chat's input does not fit its template."""
+    if not agent_input:
+        return content
+    try:
+        return render(content, agent_input)
+    except TemplateError as error:
+        log.warning("chats.initial_message_not_rendered", error=error.message)
+        return content
 
 
 def _validated(agent: Agent, given: JsonObject | None) -> JsonObject:

@@ -13,12 +13,13 @@ from sinas.chat import events
 from sinas.chat.channel import Entry
 from sinas.chat.follow import Ping, has_followers
 from sinas.context import TURN_STOP_PREFIX, AppContext
-from sinas.models import TERMINAL_TURN, Turn
+from sinas.models import Turn, TurnStatus
 
 # A client that lost its connection may come back within this time before its turn is stopped.
 _GRACE_SECONDS = 2.0
 # sse-starlette pings on a timer of its own; ours come only after silence, so its is out of reach.
 _NO_PING = 10**9
+_AT_WORK = (TurnStatus.QUEUED, TurnStatus.RUNNING)
 _HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 
 
@@ -51,13 +52,14 @@ def event_stream(
     channel_id: str,
     thinking: Thinking,
     stop_turn: UUID | None,
+    last_id: str = "0",
 ) -> EventSourceResponse:
     """The response for a followed channel.
 
     `stack` is closed with it. `stop_turn` names a turn that is to end when its last follower
-    has left.
+    has left. `last_id` is where the client is already.
     """
-    body = _lines(context, stack, entries, channel_id, thinking, stop_turn)
+    body = _lines(context, stack, entries, channel_id, thinking, stop_turn, last_id)
     return EventSourceResponse(
         body, ping=_NO_PING, headers={**_HEADERS, "X-Stream-Channel": channel_id}
     )
@@ -70,8 +72,8 @@ async def _lines(
     channel_id: str,
     thinking: Thinking,
     stop_turn: UUID | None,
+    last_id: str,
 ) -> AsyncIterator[bytes]:
-    last_id = "0"
     ended = False
     try:
         async for entry in entries:
@@ -100,9 +102,13 @@ async def _stop_if_abandoned(context: AppContext, channel_id: str, turn_id: UUID
     if await has_followers(context, channel_id):
         return
     async with context.unit() as unit:
-        await unit.session.execute(
+        stopped = await unit.session.execute(
             update(Turn)
-            .where(Turn.id == turn_id, Turn.status.not_in(TERMINAL_TURN))
+            # Not one that waits for people, or goes on elsewhere after their decision.
+            .where(Turn.id == turn_id, Turn.channel_id == channel_id, Turn.status.in_(_AT_WORK))
             .values(stop_requested=True)
+            .returning(Turn.id)
         )
+    if stopped.first() is None:
+        return
     await context.redis.publish(f"{TURN_STOP_PREFIX}{turn_id}", b"1")

@@ -13,6 +13,7 @@ from sinas.errors import (
     InvalidInputError,
     SinasError,
     UnauthenticatedError,
+    UnavailableError,
     UpstreamError,
 )
 from sinas.kit.json_types import JsonObject
@@ -27,7 +28,8 @@ _QUEUE_SECONDS = 60
 # An announcement is missed only when Redis or the connection to it fails; then the row tells.
 _LOOK_SECONDS = 5.0
 _RAISES: dict[str, type[SinasError]] = {
-    cls.code: cls for cls in (UpstreamError, DeadlineError, InvalidInputError, ConflictError)
+    cls.code: cls
+    for cls in (UpstreamError, DeadlineError, InvalidInputError, ConflictError, UnavailableError)
 }
 _SETTLED = frozenset({*TERMINAL_TURN, TurnStatus.WAITING})
 
@@ -100,10 +102,12 @@ async def _read(context: AppContext, started: StartedTurn) -> Ended:
             return Ended(turn, message, [])
         calls = (
             await session.scalars(
-                select(ToolCall).where(
+                select(ToolCall)
+                .where(
                     ToolCall.turn_id == turn.id,
                     ToolCall.status == ToolCallStatus.AWAITING_APPROVAL,
                 )
+                .order_by(ToolCall.position)
             )
         ).all()
         asking = await session.scalar(

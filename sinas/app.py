@@ -54,6 +54,7 @@ def create_app(settings: Settings | None = None, context: AppContext | None = No
     serve_assets(runtime)
     runtime.mount("/api/v1", management)
     runtime.mount("/adapters/openai", adapter)
+    runtime.add_middleware(problems.InternalErrors)
     runtime.add_middleware(BodyLimit)
     runtime.add_middleware(
         CORSMiddleware,

@@ -41,6 +41,8 @@ def open_engine(settings: DatabaseSettings) -> AsyncEngine:
         pool_size=settings.pool_size,
         max_overflow=settings.max_overflow,
         pool_use_lifo=True,
+        # An error's text reaches the log; rows hold what must not be there.
+        hide_parameters=True,
         json_serializer=_dumps,
         json_deserializer=orjson.loads,
         connect_args={

@@ -11,9 +11,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException  # noqa: TID251 - mapped here
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sinas import errors
 
@@ -157,6 +160,9 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StarletteHTTPException)
+    if isinstance(error.__cause__, errors.SinasError):
+        # FastAPI's "error parsing the body" for what our middleware raised while it was read.
+        return await _sinas_error(request, error.__cause__)
     code = "not_found" if error.status_code == 404 else "http_error"
     return problem(request, error.status_code, str(error.detail), code, headers=error.headers)
 
@@ -164,17 +170,27 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 async def _database_error(request: Request, error: Exception) -> JSONResponse:
     """Never the driver's text: it carries SQL and parameters."""
     assert isinstance(error, DBAPIError)
-    if getattr(error.orig, "sqlstate", None) in _CALLER_SQLSTATES:
+    if getattr(error.orig, "sqlstate", None) in _CALLER_SQLSTATES or _is_unsendable(error):
         return problem(
             request,
             422,
-            "A text contains a character that cannot be stored (NUL), or a number is too large.",
+            "A text contains a character that cannot be stored (NUL or half of a surrogate pair), "
+            "or a number is too large.",
             "invalid_input",
         )
     if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
         return await _unavailable(request, error)
     log.error("request.database_error", exc_info=error)
     return problem(request, 500, "Internal error", "internal")
+
+
+def _is_unsendable(error: BaseException | None) -> bool:
+    """Whether the driver itself could not put a value on the wire: lone surrogate, huge number."""
+    while error is not None:
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            return True
+        error = error.__cause__
+    return False
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -193,6 +209,34 @@ async def _internal(request: Request, error: Exception) -> JSONResponse:
     return problem(request, 500, "Internal error", "internal")
 
 
+class InternalErrors:
+    """Answers what nobody foresaw, inside the other middleware.
+
+    Starlette's own handler of `Exception` is outside of all middleware, where the answer would
+    lack request id and CORS headers, and a browser would report a network error.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the request; a stream that breaks after it began can only be cut."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            answer = await _internal(Request(scope), error)
+            await answer(scope, receive, send)
+
+
 def install(app: FastAPI) -> None:
     """Make `app` answer every error in this shape."""
     app.add_exception_handler(errors.SinasError, _sinas_error)
@@ -201,4 +245,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DBAPIError, _database_error)
     app.add_exception_handler(PoolTimeoutError, _unavailable)
     app.add_exception_handler(ConnectionError, _unavailable)
+    app.add_exception_handler(RedisConnectionError, _unavailable)
+    app.add_exception_handler(RedisTimeoutError, _unavailable)
     app.add_exception_handler(Exception, _internal)

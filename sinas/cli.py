@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from sinas.embedded.errors import first
 from sinas.errors import SinasError
 
 DEFAULT_DATA_DIR = Path("data")
@@ -188,7 +189,7 @@ def nursery(
     """Import the platform once and fork its processes."""
     from sinas.embedded.nursery import run_nursery
 
-    run_nursery(descriptor)
+    run_nursery(descriptor, main)
 
 
 @keys.command("create")
@@ -235,8 +236,8 @@ def main() -> None:
     """Entry point of the `sinas` command: one sentence and exit code 1 for what we foresee."""
     try:
         app()
-    except SinasError as error:
-        _fail(str(error))
+    except* SinasError as errors:
+        _fail(str(first(errors)))
 
 
 def _wait(supervised: bool) -> None:

@@ -32,7 +32,7 @@ async def create_api_key(email: str, name: str) -> str:
         try:
             data = ApiKeyCreate(name=name)
         except ValidationError as error:
-            raise InvalidInputError(f"--name: {error.errors()[0]['msg']}.") from error
+            raise _refused("--name", error) from error
         async with context.unit() as unit:
             created = await ApiKeyService(unit, owner).create(data)
         return created.key
@@ -51,7 +51,7 @@ async def create_user(email: str) -> str:
         try:
             data = UserCreate(email=email)
         except ValidationError as error:
-            raise InvalidInputError(f"--email: {error.errors()[0]['msg']}.") from error
+            raise _refused("--email", error) from error
         async with context.unit() as unit:
             user = await UserService(unit, operator, superadmin).create(data)
             return str(user.id)
@@ -79,3 +79,7 @@ async def _user(context: AppContext, email: str) -> Principal:
             f"No active user has the address {email}; make one with "
             f"`sinas users create --email {email}`."
         ) from error
+
+
+def _refused(option: str, error: ValidationError) -> InvalidInputError:
+    return InvalidInputError(f"{option}: {error.errors()[0]['msg'].rstrip('.')}.")

@@ -227,7 +227,18 @@ def read_runtime(root: Path) -> Runtime | None:
         loaded: Runtime = json.loads((root.expanduser().resolve() / "runtime.json").read_text())
     except FileNotFoundError:
         return None
-    return loaded
+    # A killed instance could not remove the file.
+    return loaded if _is_alive(loaded["pid"]) else None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def connect(root: Path) -> Runtime | None:

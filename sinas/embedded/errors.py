@@ -1,6 +1,6 @@
 """What stops `sinas up`, in words for the person who typed it."""
 
-from sinas.errors import ConfigurationError
+from sinas.errors import ConfigurationError, SinasError
 
 
 class StartupError(ConfigurationError):
@@ -18,3 +18,12 @@ class StartupError(ConfigurationError):
         self.step = step
         self.cause = cause
         self.fix = fix
+
+
+def first(errors: BaseExceptionGroup[SinasError]) -> SinasError:
+    """The first error of a group of groups: what a person should read about."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, SinasError)
+    return error

@@ -23,7 +23,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn, TypedDict
 
@@ -57,8 +57,13 @@ class Order(TypedDict):
     stop_signal: int
 
 
-def run_nursery(descriptor: int) -> None:
-    """Import, then fork what the supervisor orders, until it closes the socket."""
+def run_nursery(descriptor: int, command: Callable[[], None]) -> None:
+    """Import, then fork what the supervisor orders, until it closes the socket.
+
+    Args:
+        descriptor: The inherited socket.
+        command: What each child runs: the command line, reading `sys.argv`.
+    """
     with socket.socket(fileno=descriptor) as orders:
         for name in _MODULES:
             importlib.import_module(name)
@@ -69,10 +74,10 @@ def run_nursery(descriptor: int) -> None:
         # Keeps the collector of every child from writing to, and so copying, these pages.
         gc.freeze()
         with _child_ends() as ends:
-            _serve(orders, ends)
+            _serve(orders, ends, command)
 
 
-def _serve(orders: socket.socket, ends: int) -> None:
+def _serve(orders: socket.socket, ends: int, command: Callable[[], None]) -> None:
     sources: list[socket.socket | int] = [orders, ends]
     while True:
         ready, _, _ = select.select(sources, [], [])
@@ -88,7 +93,7 @@ def _serve(orders: socket.socket, ends: int) -> None:
             pid = os.fork()
             if pid == 0:
                 orders.close()
-                _be_born(order, descriptors, parent)
+                _be_born(order, descriptors, parent, command)
             for number in descriptors:
                 os.close(number)
             with contextlib.suppress(BrokenPipeError):
@@ -118,7 +123,9 @@ def _child_ends() -> Iterator[int]:
     yield readable
 
 
-def _be_born(order: Order, descriptors: list[int], parent: int) -> NoReturn:
+def _be_born(
+    order: Order, descriptors: list[int], parent: int, command: Callable[[], None]
+) -> NoReturn:
     """In the child: take the place the order describes, and never return to the nursery."""
     code = 1
     try:
@@ -134,10 +141,7 @@ def _be_born(order: Order, descriptors: list[int], parent: int) -> NoReturn:
         replace_environment(order["env"])
         sys.argv = ["sinas", *order["argv"]]
         _show_as([sys.executable, "-m", "sinas", *order["argv"]])
-        # It imports this module for its hidden command.
-        from sinas.cli import main  # noqa: PLC0415
-
-        main()
+        command()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

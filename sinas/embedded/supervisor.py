@@ -12,7 +12,7 @@ from typing import Final
 from sinas.embedded.children import Child, last_lines
 from sinas.embedded.console import Console, Steps
 from sinas.embedded.datadir import DataDir, Runtime, write_private
-from sinas.embedded.errors import StartupError
+from sinas.embedded.errors import StartupError, first
 from sinas.embedded.forked import Nursery
 from sinas.embedded.leftovers import end_leftovers, record
 from sinas.embedded.plan import Plan, UpOptions, make_plan
@@ -105,13 +105,13 @@ class Supervisor:
         try:
             await self._start(plan, left)
         except* SinasError as errors:
-            self._failure = _first(errors)
+            self._failure = first(errors)
             self._end.set()
         except* OSError as errors:
             self._failure = StartupError(
                 "Start",
                 f"the system refused ({errors.exceptions[0]}).",
-                "Check free disk space, memory and the limit of open files.",
+                "Lines above may say why; else check free disk space, memory and open files.",
             )
             self._end.set()
 
@@ -362,11 +362,3 @@ class Supervisor:
                 await clean.run_once()
         except TimeoutError:
             self._console.child("sandbox", "containers could not be removed in time")
-
-
-def _first(errors: BaseExceptionGroup[SinasError]) -> SinasError:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, SinasError)
-    return error

@@ -171,6 +171,8 @@ def test_after_a_kill_the_next_start_goes_on_with_the_data(running: Up) -> None:
         assert "The last run was killed" in again.output
         taken = again.cli("users", "create", "--email", "somebody@example.com")
         assert taken.returncode == 1
+        assert "already exists" in taken.stderr
+        assert "Traceback" not in taken.stderr
         key = again.cli("api-key", "create", "--email", "somebody@example.com", "--name", "first")
         assert key.returncode == 0, key.stderr
         assert len(key.stdout.split()) == 1

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sinas.embedded.datadir import DataDir, free_port, is_port_free, read_keys, read_runtime
+from sinas.embedded.datadir import (
+    DataDir,
+    free_port,
+    is_port_free,
+    read_keys,
+    read_runtime,
+    write_private,
+)
 from sinas.embedded.errors import StartupError
 
 
@@ -119,6 +126,19 @@ def test_an_unusable_directory_is_refused_in_words(tmp_path: Path) -> None:
 
 def test_without_an_instance_there_is_no_runtime(tmp_path: Path) -> None:
     assert read_runtime(tmp_path) is None
+
+
+def test_the_word_of_a_killed_instance_is_not_believed(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    file = DataDir.open(tmp_path).runtime_file
+    write_private(file, {"pid": gone.pid})
+    assert read_runtime(tmp_path) is None
+
+    write_private(file, {"pid": os.getpid()})
+    runtime = read_runtime(tmp_path)
+    assert runtime is not None
+    assert runtime["pid"] == os.getpid()
 
 
 def test_a_port_is_free_until_somebody_listens() -> None:

@@ -45,7 +45,8 @@ class FunctionCalls:
             NotFoundError: No such function, or it is inactive.
             PayloadTooLargeError: The input is too large; nothing is on record.
         """
-        async with self.context.unit() as unit:
+        # One insert is all that is written, and it is the last thing to happen.
+        async with self.context.statement_unit() as unit:
             functions = FunctionService(unit, self.principal, self.context.settings.function)
             if must_own:
                 function = await functions.executable(namespace, name)

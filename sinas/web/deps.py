@@ -68,7 +68,7 @@ async def caller(request: Request, context: Context) -> Principal:
 # For routes that take nothing but the caller: what they may do, the service decides by row.
 caller.permission = "authenticated"  # type: ignore[attr-defined]
 Caller = Annotated[Principal, Depends(caller)]
-# What the OpenAPI document says about credentials; added to routers, evaluated by nobody.
+# What the OpenAPI document says about credentials; `caller` reads the headers itself.
 CREDENTIALS = [Depends(_bearer), Depends(_api_key)]
 
 

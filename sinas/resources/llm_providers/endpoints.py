@@ -1,6 +1,6 @@
 """Management operations of LLM providers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -26,10 +26,10 @@ router = APIRouter(
 )
 
 
-def _for(action: str) -> Callable[..., LlmProviderService]:
+def _for(action: str) -> Callable[..., Awaitable[LlmProviderService]]:
     check = permitted("llm_providers", action)
 
-    def build(
+    async def build(
         unit: InUnit, context: Context, principal: Annotated[Principal, Depends(check)]
     ) -> LlmProviderService:
         return LlmProviderService(unit, principal, context.cipher)

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
+import orjson
 from sqlalchemy import Select, bindparam, func, select
+from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sinas.auth.permissions import PermissionSet
 from sinas.auth.principal import Credential, Principal, permission_set
 from sinas.auth.tokens import TokenSigner
+from sinas.db.direct import DirectReads
 from sinas.errors import UnauthenticatedError
 from sinas.kit.crypto import sha256_hex
 from sinas.kit.time import utcnow
@@ -42,9 +45,15 @@ PRINCIPAL_COLUMNS: Final[tuple[Any, ...]] = (
 )
 _user: Select[Any] = select(*PRINCIPAL_COLUMNS).where(User.is_active)
 
-_BY_USER: Select[Any] = _user.where(User.id == bindparam("user_id"))
-_BY_EMAIL: Select[Any] = _user.where(User.email == bindparam("email"))
-_BY_KEY: Select[Any] = (
+
+def _sql(statement: Select[Any]) -> str:
+    """The text asyncpg takes, with its one parameter as `$1`."""
+    return str(statement.compile(dialect=dialect()))  # type: ignore[no-untyped-call]
+
+
+_BY_USER = _sql(_user.where(User.id == bindparam("user_id")))
+_BY_EMAIL = _sql(_user.where(User.email == bindparam("email")))
+_BY_KEY = _sql(
     _user.add_columns(
         ApiKey.id.label("key_id"),
         ApiKey.permissions.label("key_permissions"),
@@ -56,10 +65,10 @@ _BY_KEY: Select[Any] = (
 
 
 class Authenticator:
-    """Reads principals. Holds an autocommit view of the engine: no BEGIN, no COMMIT, one query."""
+    """Reads principals: one query, no BEGIN and no COMMIT, on connections of its own."""
 
     def __init__(self, engine: AsyncEngine, signer: TokenSigner) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._reads = DirectReads(engine)
         self._signer = signer
 
     async def by_credential(self, credential: str) -> tuple[Principal, UUID | None]:
@@ -75,17 +84,18 @@ class Authenticator:
     async def by_token(self, token: str) -> Principal:
         """The user a signed token names, with the roles they hold now."""
         claims = self._signer.read(token)
-        row = await self._one(_BY_USER, user_id=claims.user_id)
+        row = await self._one(_BY_USER, claims.user_id)
         limit = None if claims.limit is None else PermissionSet.of(claims.limit)
         return _principal(row, "token", limit, claims.execution_id)
 
     async def by_api_key(self, key: str) -> tuple[Principal, UUID]:
         """The owner of an API key, limited to the key's own map."""
-        row = await self._one(_BY_KEY, key_hash=sha256_hex(key))
+        row = await self._one(_BY_KEY, sha256_hex(key))
         if row["key_expires_at"] is not None and row["key_expires_at"] <= utcnow():
             raise UnauthenticatedError(_INVALID)
         stored = row["key_permissions"]
-        limit = None if stored is None else permission_set(stored)
+        # Raw asyncpg gives JSON as text.
+        limit = None if stored is None else permission_set(orjson.loads(stored))
         return _principal(row, "api_key", limit), row["key_id"]
 
     async def by_user(self, user_id: UUID, limit: Mapping[str, bool] | None = None) -> Principal:
@@ -94,7 +104,7 @@ class Authenticator:
         Raises:
             UnauthenticatedError: The user was deactivated or deleted meanwhile.
         """
-        row = await self._one(_BY_USER, user_id=user_id)
+        row = await self._one(_BY_USER, user_id)
         return deferred_principal(row, limit)
 
     async def by_email(self, email: str) -> Principal:
@@ -103,12 +113,10 @@ class Authenticator:
         Raises:
             UnauthenticatedError: No active user has it.
         """
-        return _principal(await self._one(_BY_EMAIL, email=email.strip().lower()), "system", None)
+        return _principal(await self._one(_BY_EMAIL, email.strip().lower()), "system", None)
 
-    async def _one(self, statement: Select[Any], **parameters: object) -> Mapping[str, Any]:
-        async with self._engine.connect() as connection:
-            result = await connection.execute(statement, parameters)
-            row: Mapping[str, Any] | None = result.mappings().first()
+    async def _one(self, statement: str, parameter: object) -> Mapping[str, Any]:
+        row: Mapping[str, Any] | None = await self._reads.fetch_one(statement, parameter)
         if row is None:
             raise UnauthenticatedError(_INVALID)
         return row

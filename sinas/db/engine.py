@@ -3,7 +3,7 @@
 from typing import Any
 
 import orjson
-from sqlalchemy import make_url
+from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sinas.errors import ConfigurationError
@@ -36,7 +36,7 @@ def open_engine(settings: DatabaseSettings) -> AsyncEngine:
     Pre-ping is off: a dropped connection surfaces as an error that the pool invalidates, and a
     ping would cost a round trip on every request.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         async_url(settings.url),
         pool_size=settings.pool_size,
         max_overflow=settings.max_overflow,
@@ -50,3 +50,17 @@ def open_engine(settings: DatabaseSettings) -> AsyncEngine:
             "timeout": 10,
         },
     )
+    event.listen(engine.sync_engine, "do_connect", _connect)
+    return engine
+
+
+def _connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+    """Connect; every way of not getting a connection is a ConnectionError.
+
+    The driver's own are of many kinds: a missing socket or host name, a server that starts,
+    stops or is full. SQLAlchemy passes them on as they are.
+    """
+    try:
+        return dialect.connect(*arguments, **options)
+    except (OSError, dialect.loaded_dbapi.Error) as error:
+        raise ConnectionError(f"PostgreSQL gives no connection: {error}") from error

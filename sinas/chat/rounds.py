@@ -42,20 +42,21 @@ class Round:
     status_templates: JsonObject
     emitted: Emitted
 
-    async def plan(self, content: str, calls: Sequence[ModelCall], usage: JsonObject) -> bool:
-        """Journal the model's calls. True when they may run, False when people decide first."""
+    async def plan(
+        self, content: str, calls: Sequence[ModelCall], usage: JsonObject
+    ) -> Sequence[ToolCall]:
+        """Journal the model's calls. Returns those to run: none when people decide first."""
         async with self.app.sessions() as session:
             taken = await self.journal.taken_ids(session, [storable(call.id) for call in calls])
             granted = await self._granted(session, calls)
         planned = [self._planned(call, taken, granted) for call in calls]
         rows = await self.journal.plan_round(content, planned, usage)
         if not any(call.needs_approval for call in planned):
-            await self._run_all(rows)
-            return True
+            return rows
         for row in rows:
             if row.status == ToolCallStatus.AWAITING_APPROVAL:
                 self.writer.put(question(row))
-        return False
+        return ()
 
     async def resume(self, rows: Sequence[ToolCall], results: Mapping[str | None, Line]) -> bool:
         """Bring a round to its end: True if there was anything left of it.
@@ -70,7 +71,7 @@ class Round:
         if pending:
             await self.journal.start_calls(pending)
         fresh = {row.id for row in pending}
-        await self._run_all(left, begun=[row for row in left if row.id not in fresh])
+        await self.run(left, begun=[row for row in left if row.id not in fresh])
         return bool(left)
 
     def _say_settled(self, row: ToolCall, result: Line | None) -> None:
@@ -83,7 +84,8 @@ class Round:
             text = (result.content if result else None) or INTERRUPTED
             self.writer.put(events.tool_end(row.call_id, row.name, text))
 
-    async def _run_all(self, rows: Sequence[ToolCall], begun: Sequence[ToolCall] = ()) -> None:
+    async def run(self, rows: Sequence[ToolCall], begun: Sequence[ToolCall] = ()) -> None:
+        """Run journalled calls, side by side unless they must not."""
         one_by_one = [row for row in rows if self._is_sequential(row)]
         async with asyncio.TaskGroup() as group:
             for row in rows:

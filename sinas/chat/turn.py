@@ -158,11 +158,14 @@ class _Run:
             await self.writer.flush()
             if not made:
                 return "completed"
-            if not await calls.plan(self.answer.content, made, self.usage.dump()):
-                return "suspended"
-            self.turn.rounds += 1
+            rows = await calls.plan(self.answer.content, made, self.usage.dump())
+            # Journalled with its calls: should the turn end now, it is not its last message.
             self.answer = TurnText()
             self.replay = Replay(Emitted())
+            if not rows:
+                return "suspended"
+            await calls.run(rows)
+            self.turn.rounds += 1
             history = await self._history()
 
     async def _ask(self, request: ModelRequest) -> None:

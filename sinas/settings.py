@@ -11,10 +11,11 @@ import os
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sinas.errors import ConfigurationError
@@ -157,6 +158,13 @@ class AuthSettings(_Group):
         "127.0.0.1,::1",
         description="Comma list of addresses or networks whose X-Forwarded-For is believed.",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for part in filter(None, map(str.strip, value.split(","))):
+            ip_network(part, strict=False)
+        return value
 
 
 class MailSettings(_Group):

@@ -5,7 +5,7 @@ about 1 ms here, and importing litellm takes seconds and 190 MB.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Final
 
@@ -128,26 +128,28 @@ class _AnswerReader:
         self.is_done = False
         self.is_finished = False
 
-    def feed(self, piece: bytes) -> list[Delta]:
-        """Deltas completed by these bytes; nothing after [DONE] counts."""
+    def feed(self, piece: bytes) -> Iterator[Delta]:
+        """Deltas completed by these bytes; nothing after [DONE] counts.
+
+        One by one, so that what came before a fault is not lost with it.
+        """
         if len(self._head) < 200:
             self._head += piece[:200]
         try:
             payloads = self._decoder.feed(piece)
         except SseOverflowError as error:
             raise self._rubbish(self._head) from error
-        return self._deltas(payloads)
+        yield from self._deltas(payloads)
 
-    def end(self) -> list[Delta]:
+    def end(self) -> Iterator[Delta]:
         """What the end of the stream completes.
 
         Raises:
             UpstreamError: The answer is not whole.
         """
-        deltas = self._deltas(self._decoder.end())
+        yield from self._deltas(self._decoder.end())
         if not self.is_finished:
             raise cut(self._request) if self.has_started else self._rubbish(self._head)
-        return deltas
 
     def whole(self, body: bytes) -> Delta:
         """The delta of an answer that was not streamed although it was asked to be."""
@@ -158,8 +160,7 @@ class _AnswerReader:
         self.is_finished = True
         return delta
 
-    def _deltas(self, payloads: list[bytes]) -> list[Delta]:
-        deltas = []
+    def _deltas(self, payloads: list[bytes]) -> Iterator[Delta]:
         for payload in payloads:
             if payload.startswith(_DONE):
                 self.is_done = self.is_finished = self.has_started = True
@@ -167,8 +168,7 @@ class _AnswerReader:
             delta = self._delta(self._parse(payload), payload)
             if delta is not None:
                 self.is_finished = self.is_finished or delta.finish_reason is not None
-                deltas.append(delta)
-        return deltas
+                yield delta
 
     def _delta(self, chunk: Foreign, payload: bytes) -> Delta | None:
         try:

@@ -130,8 +130,6 @@ async def test_silence_is_filled_with_pings_that_can_be_resumed_from(
     async with talk.streaming() as stream:
         ping = await stream.read_until(lambda event: event.name == "ping")
         assert ping.data is None
-        if not stream.seen[0].name == "ping":
-            assert ping.id == stream.seen[-2].id
         await stream.text("one ")
         said = stream.seen[-1]
         ping = await stream.read_until(lambda event: event.name == "ping")

@@ -81,10 +81,12 @@ class ChatService:
 
         Raises:
             NotFoundError: Absent, expired, or somebody else's.
+            ForbiddenError: No chat grant on its agent: a key limited to something else.
         """
         chat = await self.rows.by_id(chat_id)
         if chat is None:
             raise _missing()
+        self.agents.require_chat(chat.agent_namespace or "", chat.agent_name or "")
         return chat
 
     async def listing(

@@ -1,0 +1,162 @@
+"""One of everything, owned by one user, and how to call each operation on it."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from sinas.context import AppContext
+from sinas.kit.time import utcnow
+from sinas.models import ExecutionStatus, ToolCall, ToolCallStatus, TurnStatus, User
+from tests.contract.routes import Operation
+from tests.factories.chats import make_agent, make_chat, make_message, make_turn
+from tests.factories.functions import make_execution, make_function
+from tests.factories.identity import make_api_key, make_role
+from tests.factories.llm import make_provider
+
+# In every text that is the owner's alone; found in somebody else's answer, it is a leak.
+MARK = "4f1c-only-for-its-owner"
+NAMESPACE = "world"
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {}}
+CODE = f"def handler(input_data, context):\n    return {{'mark': '{MARK}'}}\n"
+
+# A body each operation accepts. `{owner}` and the like are filled from the world's parameters.
+BODIES: dict[tuple[str, str], dict[str, Any]] = {
+    ("POST", "/api/v1/agents"): {"namespace": NAMESPACE, "name": "new"},
+    ("POST", "/api/v1/api-keys"): {"name": "new"},
+    ("POST", "/api/v1/functions"): {
+        "namespace": NAMESPACE,
+        "name": "new",
+        "code": CODE,
+        "input_schema": SCHEMA,
+        "output_schema": SCHEMA,
+    },
+    ("POST", "/api/v1/llm-providers"): {"name": "new", "provider_type": "openai"},
+    ("POST", "/api/v1/roles"): {"name": "new"},
+    ("POST", "/api/v1/roles/{name}/members"): {"user_id": "{user_id}"},
+    ("POST", "/api/v1/roles/{name}/permissions"): {
+        "permission_key": "sinas.agents.read:own",
+        "permission_value": True,
+    },
+    ("POST", "/api/v1/users"): {"email": "new@example.com"},
+    ("POST", "/agents/{namespace}/{agent_name}/invoke"): {"message": "hello"},
+    ("POST", "/chats/{chat_id}/messages"): {"content": "hello"},
+    ("POST", "/chats/{chat_id}/messages/stream"): {"content": "hello"},
+    ("POST", "/chats/{chat_id}/approve-tool/{tool_call_id}"): {"approved": False},
+    ("POST", "/auth/check-permissions"): {"permissions": ["sinas.agents.read:own"]},
+    ("POST", "/auth/login"): {"email": "owner@example.com"},
+    ("POST", "/auth/verify-otp"): {"session_id": str(uuid4()), "otp_code": "000000"},
+    ("POST", "/auth/refresh"): {"refresh_token": "none"},
+    ("POST", "/auth/logout"): {"refresh_token": "none"},
+}
+QUERIES: dict[tuple[str, str], dict[str, str]] = {
+    ("DELETE", "/api/v1/roles/{name}/permissions"): {"permission_key": "sinas.agents.read:own"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Values of path parameters: `by_prefix` for those that mean different things."""
+
+    parameters: dict[str, str]
+    by_prefix: dict[str, dict[str, str]]
+
+    def values(self, operation: Operation) -> dict[str, str]:
+        values = dict(self.parameters)
+        for prefix, special in self.by_prefix.items():
+            if f"{operation.mount}{operation.path}".startswith(prefix):
+                values |= special
+        return values
+
+    async def call(self, client: httpx.AsyncClient, operation: Operation) -> httpx.Response:
+        """Call one operation on the world's rows."""
+        values = self.values(operation)
+        key = (operation.method, f"{operation.mount}{operation.path}")
+        body = BODIES.get(key, {})
+        filled = {
+            name: value.format(**values) if isinstance(value, str) and value[:1] == "{" else value
+            for name, value in body.items()
+        }
+        return await client.request(
+            operation.method,
+            f"{operation.mount}{operation.path.format(**values)}",
+            params=QUERIES.get(key),
+            json=filled if "requestBody" in operation.spec else None,
+        )
+
+
+def nowhere() -> World:
+    """The parameters of rows that do not exist."""
+    ids = ("chat_id", "execution_id", "job_id", "key_id", "provider_id", "user_id")
+    names = ("namespace", "name", "agent_name", "channel_id", "tool_call_id")
+    return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
+
+
+async def build(context: AppContext, owner: User, *, endpoint: str | None = None) -> World:
+    """Make one of everything for `owner`; models answer at `endpoint`."""
+    provider = await make_provider(context, endpoint, config={"note": MARK})
+    agent = await make_agent(
+        context, owner, provider=provider, namespace=NAMESPACE, name="agent", model="echo"
+    )
+    function = await make_function(
+        context, owner, CODE, namespace=NAMESPACE, name="function", description=MARK
+    )
+    chat = await make_chat(context, owner, agent, title=MARK)
+    turn = await make_turn(
+        context,
+        chat,
+        TurnStatus.COMPLETED,
+        error=MARK,
+        finished_at=utcnow(),
+        channel_id=f"c-{MARK}",
+    )
+    message = await make_message(context, chat, "assistant", MARK, turn_id=turn.id)
+    async with context.unit() as unit:
+        unit.session.add(
+            ToolCall(
+                turn_id=turn.id,
+                chat_id=chat.id,
+                message_id=message.id,
+                user_id=owner.id,
+                position=0,
+                call_id="call-1",
+                name="tool",
+                arguments="{}",
+                description=MARK,
+                status=ToolCallStatus.DONE,
+            )
+        )
+    execution = await make_execution(
+        context,
+        function,
+        status=ExecutionStatus.COMPLETED,
+        input_data={"note": MARK},
+        output_data=MARK,
+        chat_id=chat.id,
+        completed_at=utcnow(),
+    )
+    role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
+    key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
+    return World(
+        {
+            "namespace": NAMESPACE,
+            "agent_name": agent.name,
+            "chat_id": str(chat.id),
+            "channel_id": turn.channel_id,
+            "tool_call_id": "call-1",
+            "execution_id": str(execution.id),
+            "job_id": str(execution.id),
+            "key_id": str(key.id),
+            "provider_id": str(provider.id),
+            "user_id": str(owner.id),
+            "name": "nowhere",
+        },
+        {
+            "/api/v1/agents": {"name": agent.name},
+            "/api/v1/functions": {"name": function.name},
+            "/functions": {"name": function.name},
+            "/api/v1/llm-providers": {"name": provider.name},
+            "/api/v1/roles": {"name": role.name},
+        },
+    )

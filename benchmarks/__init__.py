@@ -1,0 +1,1 @@
+"""One script per number to reach; `python -m benchmarks` runs them all."""

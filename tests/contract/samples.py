@@ -1,0 +1,173 @@
+"""One sample per resource with management operations: what `test_crud` needs to know of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"x": {"type": "integer"}}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """How one resource is created, found and changed.
+
+    Attributes:
+        actor: Who may do everything with it: "user" for what users own, else "admin".
+        item: Path below the collection, from the answer of the creation.
+        change: An update, or None where there is none.
+        update_item: Path of the update and deletion, where it differs from `item`.
+        duplicate: Status of a second creation, 201 where names need not be unique.
+        wrong: Fields with a value of the wrong type, range or form, each 422.
+        secret: Fields of the creation that no answer ever carries.
+        seen_by_others: Whether the default role Users reads everybody's.
+        gone: Status of a read after the deletion.
+        comes_back: Whether creating it again after the deletion revives the same row.
+    """
+
+    name: str
+    collection: str
+    actor: Literal["user", "admin"]
+    item: str
+    create: Mapping[str, Any]
+    change: Mapping[str, Any] | None
+    wrong: tuple[tuple[str, Any], ...]
+    method: Literal["PUT", "PATCH"] = "PUT"
+    update_item: str | None = None
+    duplicate: int = 400
+    secret: tuple[str, ...] = ()
+    seen_by_others: bool = False
+    gone: int = 404
+    comes_back: bool = False
+    required: tuple[str, ...] = field(default=("name",))
+
+    def path(self, row: Mapping[str, Any], *, update: bool = False) -> str:
+        template = self.update_item if update and self.update_item else self.item
+        return f"{self.collection}/{template.format(**row)}"
+
+
+SAMPLES = (
+    Sample(
+        name="agents",
+        collection="/api/v1/agents",
+        actor="user",
+        item="{namespace}/{name}",
+        create={
+            "namespace": "sales",
+            "name": "helper",
+            "description": "Helps",
+            "system_prompt": "Be kind.",
+            "temperature": 0.2,
+            "enabled_functions": ["sales/lookup"],
+            "input_schema": SCHEMA,
+        },
+        change={"description": "Helps more"},
+        wrong=(
+            ("name", "a/b"),
+            ("name", 7),
+            ("namespace", ""),
+            ("temperature", "warm"),
+            ("temperature", -1),
+            ("max_tokens", 0),
+            ("max_tokens", 2**40),
+            ("enabled_functions", "sales/lookup"),
+            ("enabled_functions", ["no-namespace"]),
+            ("input_schema", {"type": "nonsense"}),
+            ("llm_provider_id", "not-a-uuid"),
+            ("is_default", "perhaps"),
+        ),
+        seen_by_others=True,
+    ),
+    Sample(
+        name="api_keys",
+        collection="/api/v1/api-keys",
+        actor="user",
+        item="{id}",
+        create={"name": "ci", "permissions": {"sinas.users.read:own": True}},
+        change=None,
+        duplicate=201,
+        wrong=(
+            ("name", ""),
+            ("name", "x" * 256),
+            ("permissions", ["sinas.users.read:own"]),
+            ("permissions", {"sinas.users.read:own": "perhaps"}),
+            ("expires_at", "tomorrow"),
+        ),
+        gone=200,  # revoked keys stay to be looked at
+    ),
+    Sample(
+        name="functions",
+        collection="/api/v1/functions",
+        actor="user",
+        item="{namespace}/{name}",
+        create={
+            "namespace": "sales",
+            "name": "lookup",
+            "description": "Looks up",
+            "code": "def handler(input_data, context):\n    return {}\n",
+            "input_schema": SCHEMA,
+            "output_schema": SCHEMA,
+            "timeout": 20,
+        },
+        change={"description": "Looks up more"},
+        required=("name", "code"),
+        wrong=(
+            ("name", "with space"),
+            ("name", "a/b"),
+            ("code", 7),
+            ("input_schema", "{}"),
+            ("timeout", 0),
+            ("timeout", "soon"),
+            ("shared_pool", "perhaps"),
+        ),
+    ),
+    Sample(
+        name="llm_providers",
+        collection="/api/v1/llm-providers",
+        actor="admin",
+        item="{name}",
+        update_item="{id}",
+        method="PATCH",
+        create={
+            "name": "openai",
+            "provider_type": "openai",
+            "api_key": "sk-hunter2",
+            "api_endpoint": "https://api.example.com/v1",
+            "default_model": "m",
+        },
+        change={"default_model": "n"},
+        secret=("api_key",),
+        required=("name", "provider_type"),
+        wrong=(
+            ("name", ""),
+            ("provider_type", "abacus"),
+            ("api_endpoint", "ftp://example.com"),
+            ("api_endpoint", "nonsense"),
+            ("config", "{}"),
+            ("is_default", "perhaps"),
+        ),
+    ),
+    Sample(
+        name="roles",
+        collection="/api/v1/roles",
+        actor="admin",
+        item="{name}",
+        method="PATCH",
+        create={"name": "Editors", "description": "Edit", "email_domain": "example.org"},
+        change={"description": "Edit more"},
+        wrong=(("name", ""), ("name", 7), ("description", 7), ("email_domain", "not a domain")),
+    ),
+    Sample(
+        name="users",
+        collection="/api/v1/users",
+        actor="admin",
+        item="{id}",
+        method="PATCH",
+        create={"email": "someone@example.org"},
+        change={"is_active": False},
+        duplicate=409,
+        gone=200,  # deactivated: others' records point at the row
+        comes_back=True,
+        required=("email",),
+        wrong=(("email", "nobody"), ("email", 7), ("email", "")),
+    ),
+)

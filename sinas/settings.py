@@ -370,12 +370,20 @@ def read_settings() -> Settings:
     Raises:
         ConfigurationError: A variable has a value of the wrong type or range.
     """
+    return Settings(**{name: _read(group) for name, group in GROUPS.items()})  # type: ignore[arg-type]
+
+
+def _read(group: type[_Group]) -> _Group:
     try:
-        return Settings(**{name: group() for name, group in GROUPS.items()})  # type: ignore[arg-type]
+        return group()
     except ValidationError as error:
         first = error.errors()[0]
-        variable = str(first["loc"][0]).upper() if first["loc"] else "the environment"
-        raise ConfigurationError(f"{variable}: {first['msg']}.") from error
+        name = str(first["loc"][0]) if first["loc"] else "the environment"
+        field = group.model_fields.get(name)
+        # pydantic names a field with aliases by its variable, one with a prefix without it.
+        is_prefixed = field is not None and field.validation_alias is None
+        prefix = group.model_config.get("env_prefix", "") if is_prefixed else ""
+        raise ConfigurationError(f"{(prefix + name).upper()}: {first['msg']}.") from error
 
 
 def check_keys(settings: Settings) -> None:

@@ -42,6 +42,7 @@ class AppContext:
     settings: Settings
     engine: AsyncEngine
     sessions: async_sessionmaker[AsyncSession]
+    autocommit: AsyncEngine
     statement_sessions: async_sessionmaker[AsyncSession]
     redis: Redis
     queue: JobQueue
@@ -130,6 +131,7 @@ async def _logged(name: str, work: Coroutine[Any, Any, None]) -> None:
 async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     """Open everything, hand it out, close it in reverse order."""
     engine = open_engine(settings.database)
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     redis = open_redis(settings.redis.url)
     signer = TokenSigner(settings.auth.secret_key.get_secret_value())
     llm = LlmClient()
@@ -143,10 +145,8 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     settings=settings,
                     engine=engine,
                     sessions=async_sessionmaker(engine, expire_on_commit=False),
-                    statement_sessions=async_sessionmaker(
-                        engine.execution_options(isolation_level="AUTOCOMMIT"),
-                        expire_on_commit=False,
-                    ),
+                    autocommit=autocommit,
+                    statement_sessions=async_sessionmaker(autocommit, expire_on_commit=False),
                     redis=redis,
                     queue=JobQueue(redis),
                     signals=signals,

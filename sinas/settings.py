@@ -109,7 +109,7 @@ class DatabaseSettings(_Group):
         description="Connections a process keeps open.",
     )
     max_overflow: int = Field(
-        20,
+        10,
         validation_alias=AliasChoices("DB_MAX_OVERFLOW", "max_overflow"),
         description="Connections a process may open beyond the pool.",
     )

@@ -18,8 +18,8 @@ from sinas.queue.job import Queue
 from sinas.queue.lease import WorkerLease
 from sinas.queue.worker import QueueWorker
 from sinas.registry import RESOURCES
-from sinas.sandbox.opening import open_sandbox
 from sinas.sandbox.base import Sandbox
+from sinas.sandbox.opening import open_sandbox
 from sinas.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)

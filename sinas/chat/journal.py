@@ -1,6 +1,6 @@
 """The journal: every database write and read of a running turn, under its fence.
 
-Each write is one short transaction. It names the fence the worker claimed the turn with; when
+Each write is one statement or one short transaction. It names the fence the worker claimed the turn with; when
 the row has another one by now, nothing changes and `LeaseLostError` is raised.
 """
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import Executable, RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
-from sinas.auth.authenticate import PRINCIPAL_COLUMNS, deferred_principal
+from sinas.auth.authenticate import deferred_principal
 from sinas.auth.principal import Principal
 from sinas.chat.prompt import Line
+from sinas.chat.statements import CLAIM, FINISH, FINISH_CALL, HISTORY, LAST_CALLS, SUBJECT
 from sinas.context import AppContext
 from sinas.db.unit import Unit
 from sinas.errors import LeaseLostError, UnauthenticatedError
@@ -31,12 +31,10 @@ from sinas.models import (
     ToolCallStatus,
     Turn,
     TurnStatus,
-    User,
 )
 
 # How many more rows than messages to read: results travel with their calls.
 _RESULT_FACTOR = 3
-_OPEN = (ToolCallStatus.PENDING, ToolCallStatus.RUNNING, ToolCallStatus.AWAITING_APPROVAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +73,10 @@ class Journal:
         Turns of one chat run in order: one that waits behind another is pushed again when
         that one ends.
         """
-        earlier = aliased(Turn)
-        blocked = select(earlier.id).where(
-            earlier.chat_id == Turn.chat_id,
-            earlier.seq < Turn.seq,
-            earlier.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING]),
-        )
-        statement = (
-            update(Turn)
-            .where(Turn.id == turn_id, Turn.status == TurnStatus.QUEUED, ~blocked.exists())
-            .values(
-                status=TurnStatus.RUNNING,
-                lease_owner=worker_id,
-                fence=Turn.fence + 1,
-                started_at=func.coalesce(Turn.started_at, func.now()),
-            )
-            .returning(Turn)
-            .execution_options(synchronize_session=False)
-        )
-        async with app.unit() as unit:
-            turn = await unit.session.scalar(statement)
-        return None if turn is None else cls(app, turn)
+        async with app.autocommit.connect() as connection:
+            found = await connection.execute(CLAIM, {"turn_id": turn_id, "worker_id": worker_id})
+            row = found.mappings().first()
+        return None if row is None else cls(app, Turn(**row))
 
     async def subject(self, session: AsyncSession) -> Subject:
         """Chat, agent, provider and user in one query: the agent's provider, else the default.
@@ -103,29 +84,8 @@ class Journal:
         Raises:
             UnauthenticatedError: The user was deactivated meanwhile.
         """
-        provider = (
-            select(LlmProvider.id)
-            .where(
-                or_(
-                    LlmProvider.id == Agent.llm_provider_id,
-                    Agent.llm_provider_id.is_(None)
-                    & LlmProvider.is_default
-                    & LlmProvider.is_active
-                    & LlmProvider.deleted_at.is_(None),
-                )
-            )
-            .limit(1)
-            .correlate(Agent)
-            .scalar_subquery()
-        )
-        statement = (
-            select(Chat, Agent, LlmProvider, *PRINCIPAL_COLUMNS)
-            .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
-            .outerjoin(LlmProvider, LlmProvider.id == provider)
-            .outerjoin(User, (User.id == self.turn.user_id) & User.is_active)
-            .where(Chat.id == self.turn.chat_id)
-        )
-        row = (await session.execute(statement)).mappings().one()
+        keys = {"user_id": self.turn.user_id, "chat_id": self.turn.chat_id}
+        row = (await session.execute(SUBJECT, keys)).mappings().one()
         if row["id"] is None:
             raise UnauthenticatedError("The user this turn acts for is no longer active.")
         principal = deferred_principal({**row}, self.turn.access)
@@ -136,38 +96,18 @@ class Journal:
 
         Messages of later turns are left out: they were sent while this one ran.
         """
-        later = select(Turn.id).where(Turn.chat_id == self.turn.chat_id, Turn.seq > self.turn.seq)
-        statement = (
-            select(
-                Message.role,
-                Message.content,
-                Message.tool_calls,
-                Message.tool_call_id,
-                Message.name,
-            )
-            .where(
-                Message.chat_id == self.turn.chat_id,
-                or_(Message.turn_id.is_(None), Message.turn_id.not_in(later)),
-            )
-            .order_by(Message.seq.desc())
-            .limit(window * _RESULT_FACTOR)
-        )
-        rows = (await session.execute(statement)).mappings().all()
+        keys = {
+            "chat_id": self.turn.chat_id,
+            "seq": self.turn.seq,
+            "rows": window * _RESULT_FACTOR,
+        }
+        rows = (await session.execute(HISTORY, keys)).mappings().all()
         return [Line(**row) for row in reversed(rows)]
 
     async def last_calls(self, session: AsyncSession) -> list[ToolCall]:
         """The calls of this turn's newest round in order, finished ones too."""
-        newest = (
-            select(ToolCall.message_id)
-            .where(ToolCall.turn_id == self.turn.id)
-            .order_by(ToolCall.id.desc())
-            .limit(1)
-            .scalar_subquery()
-        )
-        statement = (
-            select(ToolCall).where(ToolCall.message_id == newest).order_by(ToolCall.position)
-        )
-        return list((await session.scalars(statement)).all())
+        rows = await session.scalars(LAST_CALLS, {"turn_id": self.turn.id})
+        return list(rows.all())
 
     async def taken_ids(self, session: AsyncSession, call_ids: Sequence[str]) -> set[str]:
         """Which of these call ids the chat has already."""
@@ -222,19 +162,15 @@ class Journal:
         duration_ms: int,
     ) -> None:
         """Store the one result of a call: in full, and as the model gets it."""
-        async with self._app.unit() as unit:
-            await self._hold(unit)
-            await unit.session.execute(
-                update(ToolCall)
-                .where(ToolCall.id == row.id)
-                .values(
-                    status=status,
-                    result=value,
-                    duration_ms=duration_ms,
-                    finished_at=func.clock_timestamp(),
-                )
-            )
-            await self._add_message(unit, "tool", text, tool_call_id=row.call_id, name=row.name)
+        await self._write(
+            FINISH_CALL,
+            call_row_id=row.id,
+            status=status.value,
+            result=value,
+            duration_ms=duration_ms,
+            message_id=uuid7(),
+            content=storable(text),
+        )
 
     async def finish(
         self,
@@ -244,29 +180,21 @@ class Journal:
         usage: JsonObject,
         error: str | None = None,
         error_code: str | None = None,
-    ) -> UUID | None:
-        """End the turn with its last message, if there is one. Returns that message's id."""
-        async with self._app.unit() as unit:
-            message_id = None
-            if content is not None:
-                message_id = await self._add_message(unit, "assistant", content)
-            await self._hold(
-                unit,
-                status=status,
-                usage=usage,
-                error=error,
-                error_code=error_code,
-                reply_message_id=message_id,
-                lease_owner=None,
-                finished_at=func.clock_timestamp(),
-            )
-            if status != TurnStatus.COMPLETED:
-                await unit.session.execute(
-                    update(ToolCall)
-                    .where(ToolCall.turn_id == self.turn.id, ToolCall.status.in_(_OPEN))
-                    .values(status=ToolCallStatus.INTERRUPTED, finished_at=func.clock_timestamp())
-                )
-            return message_id
+    ) -> tuple[UUID, int] | None:
+        """End the turn with its last message, if there is one.
+
+        Returns the turn of the same chat that waited for this one: its id and generation.
+        """
+        row = await self._write(
+            FINISH,
+            status=status.value,
+            usage=usage,
+            error=None if error is None else storable(error),
+            error_code=error_code,
+            message_id=None if content is None else uuid7(),
+            content=None if content is None else storable(content),
+        )
+        return None if row["next_id"] is None else (row["next_id"], row["next_generation"])
 
     async def abandon(self) -> None:
         """Leave the turn without an owner: a sweep queues it anew and counts the attempt."""
@@ -280,7 +208,7 @@ class Journal:
 
     async def is_stop_requested(self) -> bool:
         """Whether somebody asked to stop the turn."""
-        async with self._app.sessions() as session:
+        async with self._app.statement_sessions() as session:
             statement = select(Turn.stop_requested).where(Turn.id == self.turn.id)
             return bool(await session.scalar(statement))
 
@@ -301,16 +229,26 @@ class Journal:
         )
         return await unit.session.scalar(statement)
 
-    async def next_turn(self, session: AsyncSession) -> tuple[UUID, int] | None:
-        """The turn of the same chat that waited for this one: its id and generation."""
+    async def next_turn(self) -> tuple[UUID, int] | None:
+        """The turn of the same chat that may run while this one waits: its id and generation."""
         statement = (
             select(Turn.id, Turn.generation)
             .where(Turn.chat_id == self.turn.chat_id, Turn.status == TurnStatus.QUEUED)
             .order_by(Turn.seq)
             .limit(1)
         )
-        row = (await session.execute(statement)).first()
+        async with self._app.statement_sessions() as session:
+            row = (await session.execute(statement)).first()
         return None if row is None else (row.id, row.generation)
+
+    async def _write(self, statement: Executable, **values: Any) -> RowMapping:
+        """Run a statement that writes under the fence and answers with a row when it did."""
+        keys = {"turn_id": self.turn.id, "fence": self.turn.fence, **values}
+        async with self._app.autocommit.connect() as connection:
+            row = (await connection.execute(statement, keys)).mappings().first()
+        if row is None:
+            raise LeaseLostError("Another worker has taken this turn over.")
+        return row
 
     async def _hold(self, unit: Unit, **values: Any) -> None:
         """Lock the turn's row and check the fence."""

@@ -46,7 +46,7 @@ class Round:
         self, content: str, calls: Sequence[ModelCall], usage: JsonObject
     ) -> Sequence[ToolCall]:
         """Journal the model's calls. Returns those to run: none when people decide first."""
-        async with self.app.sessions() as session:
+        async with self.app.statement_sessions() as session:
             taken = await self.journal.taken_ids(session, [storable(call.id) for call in calls])
             granted = await self._granted(session, calls)
         planned = [self._planned(call, taken, granted) for call in calls]

@@ -129,6 +129,7 @@ class _Run:
         else:
             if ending == "suspended":
                 await self._say(events.done("suspended"), TurnStatus.WAITING)
+                await self._wake(await self.journal.next_turn())
             else:
                 await self._end(TurnStatus.COMPLETED, self.answer.content)
 
@@ -178,7 +179,7 @@ class _Run:
 
     async def _open(self) -> _Opening:
         window = self.app.settings.chat.max_history_messages
-        async with self.app.sessions() as session:
+        async with self.app.statement_sessions() as session:
             subject = await self.journal.subject(session)
             tools = await self._offer(session, subject)
             history = await self.journal.history(session, window)
@@ -211,7 +212,7 @@ class _Run:
         return ToolSet(found)
 
     async def _history(self) -> list[Line]:
-        async with self.app.sessions() as session:
+        async with self.app.statement_sessions() as session:
             return await self.journal.history(session, self.app.settings.chat.max_history_messages)
 
     def _check_rounds(self) -> None:
@@ -324,7 +325,7 @@ class _Run:
         code: str | None = None,
     ) -> None:
         await self.writer.flush()  # before the row says that the turn has ended; see `_rounds`
-        await self.journal.finish(
+        following = await self.journal.finish(
             status, content=content, usage=self.usage.dump(), error=error, error_code=code
         )
         match status:
@@ -335,18 +336,19 @@ class _Run:
             case _:
                 last = events.done()
         await self._say(last, status)
+        await self._wake(following)
 
     async def _say(self, last: events.Event, status: TurnStatus) -> None:
-        """Close the channel and wake whoever waits for the turn."""
+        """Close the channel and tell whoever waits for the turn."""
         self.writer.put(last)
         await self.writer.flush()
         payload: JsonObject = {"status": status.value}
         await self.app.redis.publish(f"{JOB_DONE_PREFIX}{self.turn.id}", orjson.dumps(payload))
-        await self._start_next()
 
-    async def _start_next(self) -> None:
-        async with self.app.unit() as unit:
-            if (following := await self.journal.next_turn(unit.session)) is not None:
+    async def _wake(self, following: tuple[UUID, int] | None) -> None:
+        """Queue the turn of the same chat that waited for this one."""
+        if following is not None:
+            async with self.app.statement_unit() as unit:
                 push_turn(unit, *following)
 
     async def _hand_back(self) -> None:

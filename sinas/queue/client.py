@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from arq.constants import job_key_prefix, retry_key_prefix
+from arq.constants import job_key_prefix
 from arq.jobs import serialize_job
 from arq.utils import timestamp_ms
 from redis.asyncio import Redis
@@ -29,8 +29,6 @@ class JobQueue:
                 data = serialize_job(job.name, job.args, {}, None, now, serializer=dumps)
                 delay = int(job.delay.total_seconds() * 1000)
                 pipe.set(job_key_prefix + job.job_id, data, px=JOB_TTL + job.delay)
-                # Left by a worker that was killed; with it arq would drop the job unrun.
-                pipe.delete(retry_key_prefix + job.job_id)
                 # Never later: pushing again what waits must not move it to the end of the line.
                 pipe.zadd(job.queue, {job.job_id: now + delay}, lt=True)
                 if not delay:

@@ -2,9 +2,10 @@
 
 Differences from `arq.Worker`, each because leases in PostgreSQL are the truth here:
 
-- Claiming removes the entry from the queue in one script, without arq's in-progress key: that
-  key outlives a killed worker by the job's whole timeout. A claimed job whose worker dies is
-  found by the sweep of its resource and pushed again.
+- Claiming takes the entry and its data out of Redis in one script, without arq's in-progress
+  key: that key outlives a killed worker by the job's whole timeout. A claimed job whose worker
+  dies is found by the sweep of its resource and pushed again. Nothing is left to tell Redis when
+  a job ends, so an entry pushed while the same job runs is an entry of its own and not lost.
 - An idle worker blocks on a list that every push feeds, so that a job starts within
   milliseconds; once a second it looks anyway, for delayed jobs and for lost tokens.
 - A Redis error is logged and tried again; arq would end the process.
@@ -13,10 +14,13 @@ Differences from `arq.Worker`, each because leases in PostgreSQL are the truth h
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Sequence
+from itertools import count
 from typing import Any, cast
 
 import structlog
 from arq.connections import ArqRedis
+from arq.constants import job_key_prefix
+from arq.jobs import deserialize_job_raw
 from arq.typing import WorkerCoroutine
 from arq.utils import timestamp_ms
 from arq.worker import Function, Worker, func
@@ -33,9 +37,19 @@ _IDLE_SECONDS = 1
 _RETRY_SECONDS = 0.5
 _CANCEL_SECONDS = 1.5
 
+# KEYS: queue, wake-up list. ARGV: now, how many, prefix of the keys that hold the jobs.
 _CLAIM = """
 local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
-if #ids > 0 then redis.call('ZREM', KEYS[1], unpack(ids)) end
+if #ids == 0 then return ids end
+redis.call('ZREM', KEYS[1], unpack(ids))
+if #ids > 1 then redis.call('LPOP', KEYS[2], #ids - 1) end
+local jobs = {}
+for i, id in ipairs(ids) do jobs[i] = ARGV[3] .. id end
+local found = redis.call('MGET', unpack(jobs))
+redis.call('DEL', unpack(jobs))
+for i, id in ipairs(ids) do
+  ids[i] = {id, found[i]}
+end
 return ids
 """
 
@@ -66,6 +80,7 @@ class QueueWorker(Worker):
         )
         self._claim = self.pool.register_script(_CLAIM)
         self._wake_key = wake_key(queue.value)
+        self._numbers = count()
         self._work = asyncio.Event()
 
     @override
@@ -101,27 +116,43 @@ class QueueWorker(Worker):
         if not self.allow_pick_jobs or free <= 0:
             return False
         try:
-            ids = await self._claim(keys=[self.queue_name], args=[timestamp_ms(), free])
+            jobs = await self._claim(
+                keys=[self.queue_name, self._wake_key],
+                args=[timestamp_ms(), free, job_key_prefix],
+            )
         except RedisError as error:
             log.warning("queue.unreachable", queue=self.queue_name, error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
             return True
-        for job_id in cast("list[bytes]", ids):
-            self._start(job_id.decode())
-        return len(ids) == free
+        for job_id, data in cast("list[tuple[bytes, bytes | None]]", jobs):
+            self._start(job_id.decode(), data)
+        return len(jobs) == free
 
-    def _start(self, job_id: str) -> None:
+    def _start(self, job_id: str, data: bytes | None) -> None:
+        if data is None:
+            # Expired, or another push's entry took it: its row still says what is to be done.
+            log.warning("queue.job_without_data", job_id=job_id)
+            return
         self.job_counter += 1
-        task = self.loop.create_task(self.run_job(job_id, timestamp_ms()))
-        self.tasks[job_id] = task
-        task.add_done_callback(lambda done: self._finished(job_id, done))
+        task = self.loop.create_task(self._run(job_id, data))
+        # One id may run twice at a time; all but one of the bodies find nothing to claim.
+        key = f"{job_id}#{next(self._numbers)}"
+        self.tasks[key] = task
+        task.add_done_callback(lambda _: self._finished(key))
 
-    def _finished(self, job_id: str, task: asyncio.Task[Any]) -> None:
-        self.job_counter -= 1
-        self.tasks.pop(job_id, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
+    async def _run(self, job_id: str, data: bytes) -> None:
+        try:
+            name, args, _, _, _ = deserialize_job_raw(data, deserializer=loads)
+            function = cast("Function", self.functions[name])
+            async with asyncio.timeout(function.timeout_s):
+                await function.coroutine({}, *args)
+        except Exception:
             # The job's row still says what is to be done; its sweep finds it.
-            log.warning("queue.job_bookkeeping_failed", job_id=job_id, error=str(error))
+            log.exception("queue.job_failed", job_id=job_id)
+
+    def _finished(self, key: str) -> None:
+        self.job_counter -= 1
+        self.tasks.pop(key, None)
         self._work.set()
 
     async def _listen(self) -> None:
@@ -144,11 +175,7 @@ class QueueWorker(Worker):
 
 def _function(job: AnyJob, context: Any) -> Function:
     async def run(_: dict[Any, Any], *args: Any) -> None:
-        try:
-            await job.run(context, *args)
-        except Exception:
-            log.exception("job.failed", job=job.name, args=args)
-            raise
+        await job.run(context, *args)
 
     return func(
         cast("WorkerCoroutine", run),

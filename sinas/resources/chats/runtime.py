@@ -3,7 +3,7 @@
 import re
 from contextlib import AsyncExitStack
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from fastapi import APIRouter, Depends, Header, Query, Response
 from sse_starlette import EventSourceResponse
@@ -95,7 +95,7 @@ async def send_message(
 ) -> SentMessage:
     """Send a message and wait for the agent's answer."""
     async with AsyncExitStack() as stack:
-        async with context.unit() as unit:
+        async with context.statement_unit() as unit:
             started = await ChatService(unit, principal).send(
                 chat_id, data.content, context.settings
             )
@@ -134,13 +134,12 @@ async def stream_message(
     of them. Without `keep_alive` the turn stops when its last follower leaves.
     """
     stack = AsyncExitStack()
+    channel_id = str(uuid4())
     try:
-        async with context.unit() as unit:
+        entries = await stack.enter_async_context(follow(context, chat_id, channel_id, None))
+        async with context.statement_unit() as unit:
             started = await ChatService(unit, principal).send(
-                chat_id, data.content, context.settings
-            )
-            entries = await stack.enter_async_context(
-                follow(context, chat_id, started.channel_id, None)
+                chat_id, data.content, context.settings, channel_id
             )
     except BaseException:
         await stack.aclose()

@@ -8,10 +8,11 @@ from uuid import UUID, uuid4
 
 import orjson
 import structlog
-from sqlalchemy import func, insert, update
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from sinas.auth.principal import Principal
+from sinas.chat.statements import START
 from sinas.chat.turn import push_turn
 from sinas.db.unit import Unit
 from sinas.errors import (
@@ -26,7 +27,7 @@ from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import compile_schema
 from sinas.kit.templates import TemplateError, render
 from sinas.kit.time import utcnow
-from sinas.models import Agent, Chat, Message, Turn
+from sinas.models import Agent, Chat, Message
 from sinas.resources.agents.service import AgentService
 from sinas.resources.chats.repository import ChatRepository
 from sinas.resources.chats.schemas import ChatCreate, ChatUpdate, Content, InvokeRequest
@@ -125,15 +126,19 @@ class ChatService:
         """
         (await self.get(chat_id)).archived = True
 
-    async def send(self, chat_id: UUID, content: Content, settings: Settings) -> StartedTurn:
-        """Store a user message and queue the turn that answers it.
+    async def send(
+        self, chat_id: UUID, content: Content, settings: Settings, channel_id: str | None = None
+    ) -> StartedTurn:
+        """Store a user message and queue the turn that answers it, in one statement.
+
+        `channel_id` is for callers who listen before anything can be said.
 
         Raises:
             NotFoundError: No such chat.
             ForbiddenError: Somebody else's chat, or no chat grant on its agent.
         """
         chat, agent = await self.sendable(chat_id)
-        return await self._start(chat, agent, content, settings)
+        return await self._start(chat, agent, content, settings, channel_id=channel_id)
 
     async def sendable(self, chat_id: UUID) -> tuple[Chat, Agent | None]:
         """A chat the caller may talk in, and its agent unless that was deleted.
@@ -237,42 +242,31 @@ class ChatService:
         agent: Agent | None,
         content: Content,
         settings: Settings,
+        *,
         limit_seconds: int | None = None,
+        channel_id: str | None = None,
     ) -> StartedTurn:
         del agent  # a chat without its agent still answers, with the default provider
         started = StartedTurn(
             turn_id=uuid7(),
-            channel_id=str(uuid4()),
+            channel_id=channel_id or str(uuid4()),
             chat_id=chat.id,
             keep_alive=bool(chat.keep_alive),
             timeout_seconds=limit_seconds or chat.job_timeout or settings.chat.agent_job_timeout,
         )
-        session = self.unit.session
-        await session.execute(
-            insert(Turn).values(
-                id=started.turn_id,
-                chat_id=chat.id,
-                user_id=self.principal.user_id,
-                access=self.principal.limit_map,
-                channel_id=started.channel_id,
-                keep_alive=started.keep_alive,
-                timeout_seconds=started.timeout_seconds,
-            )
-        )
-        await session.execute(
-            insert(Message).values(
-                id=uuid7(),
-                chat_id=chat.id,
-                turn_id=started.turn_id,
-                role="user",
-                content=stored_content(content),
-            )
-        )
-        await session.execute(
-            update(Chat)
-            .where(Chat.id == chat.id)
-            .values(last_message_at=func.clock_timestamp(), active_channel_id=started.channel_id)
-            .execution_options(synchronize_session=False)
+        await self.unit.session.execute(
+            START,
+            {
+                "turn_id": started.turn_id,
+                "chat_id": chat.id,
+                "user_id": self.principal.user_id,
+                "access": self.principal.limit_map,
+                "channel_id": started.channel_id,
+                "keep_alive": started.keep_alive,
+                "timeout_seconds": started.timeout_seconds,
+                "message_id": uuid7(),
+                "content": stored_content(content),
+            },
         )
         push_turn(self.unit, started.turn_id, 0)
         return started

@@ -1,0 +1,189 @@
+"""The statements every turn runs, each one round trip, built once.
+
+Building a statement costs more than running it, and a transaction around a single one costs
+two round trips for nothing: these write all that belongs together in one statement, and run
+without BEGIN and COMMIT.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    TextClause,
+    Uuid,
+    bindparam,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import aliased
+
+from sinas.auth.authenticate import PRINCIPAL_COLUMNS
+from sinas.models import Agent, Chat, LlmProvider, Message, ToolCall, Turn, TurnStatus, User
+
+_turns: Any = Turn.__table__
+_earlier: Any = aliased(Turn.__table__)
+
+
+def _typed(statement: str, **types: Any) -> TextClause:
+    return text(statement).bindparams(*(bindparam(n, type_=t) for n, t in types.items()))
+
+
+START: Final = _typed(
+    """
+    WITH turn AS (
+        INSERT INTO turns (id, chat_id, user_id, access, channel_id, status, keep_alive,
+                           timeout_seconds)
+        VALUES (:turn_id, :chat_id, :user_id, :access, :channel_id, 'queued', :keep_alive,
+                :timeout_seconds)
+        RETURNING id, chat_id
+    ), said AS (
+        INSERT INTO messages (id, chat_id, turn_id, role, content)
+        SELECT :message_id, turn.chat_id, turn.id, 'user', :content FROM turn
+    )
+    UPDATE chats
+    SET last_message_at = clock_timestamp(), updated_at = clock_timestamp(),
+        active_channel_id = :channel_id
+    FROM turn WHERE chats.id = turn.chat_id
+    """,
+    turn_id=Uuid(),
+    chat_id=Uuid(),
+    user_id=Uuid(),
+    message_id=Uuid(),
+    access=JSONB(none_as_null=True),
+)
+"""Store a user message, the queued turn that answers it, and both on the chat."""
+
+CLAIM: Final = (
+    update(_turns)
+    .where(
+        _turns.c.id == bindparam("turn_id"),
+        _turns.c.status == TurnStatus.QUEUED,
+        ~select(_earlier.c.id)
+        .where(
+            _earlier.c.chat_id == _turns.c.chat_id,
+            _earlier.c.seq < _turns.c.seq,
+            _earlier.c.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING]),
+        )
+        .correlate(_turns)
+        .exists(),
+    )
+    .values(
+        status=TurnStatus.RUNNING,
+        lease_owner=bindparam("worker_id"),
+        fence=_turns.c.fence + 1,
+        started_at=func.coalesce(_turns.c.started_at, func.now()),
+    )
+    .returning(*_turns.c)
+)
+"""Take a queued turn that waits behind no other of its chat."""
+
+_provider_id = (
+    select(LlmProvider.id)
+    .where(
+        or_(
+            LlmProvider.id == Agent.llm_provider_id,
+            Agent.llm_provider_id.is_(None)
+            & LlmProvider.is_default
+            & LlmProvider.is_active
+            & LlmProvider.deleted_at.is_(None),
+        )
+    )
+    .limit(1)
+    .correlate(Agent)
+    .scalar_subquery()
+)
+SUBJECT: Final = (
+    select(Chat, Agent, LlmProvider, *PRINCIPAL_COLUMNS)
+    .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
+    .outerjoin(LlmProvider, LlmProvider.id == _provider_id)
+    .outerjoin(User, (User.id == bindparam("user_id")) & User.is_active)
+    .where(Chat.id == bindparam("chat_id"))
+)
+"""Chat, agent, provider (the agent's, else the default) and the user's rights."""
+
+_later = select(Turn.id).where(Turn.chat_id == bindparam("chat_id"), Turn.seq > bindparam("seq"))
+HISTORY: Final = (
+    select(Message.role, Message.content, Message.tool_calls, Message.tool_call_id, Message.name)
+    .where(
+        Message.chat_id == bindparam("chat_id"),
+        or_(Message.turn_id.is_(None), Message.turn_id.not_in(_later)),
+    )
+    .order_by(Message.seq.desc())
+    .limit(bindparam("rows"))
+)
+"""The newest messages, newest first, without those of later turns."""
+
+LAST_CALLS: Final = (
+    select(ToolCall)
+    .where(
+        ToolCall.message_id
+        == select(ToolCall.message_id)
+        .where(ToolCall.turn_id == bindparam("turn_id"))
+        .order_by(ToolCall.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    .order_by(ToolCall.position)
+)
+"""The calls of a turn's newest round, in order."""
+
+FINISH_CALL: Final = _typed(
+    """
+    WITH held AS (
+        SELECT id, chat_id FROM turns
+        WHERE id = :turn_id AND fence = :fence AND status = 'running' FOR UPDATE
+    ), done AS (
+        UPDATE tool_calls
+        SET status = :status, result = :result, duration_ms = :duration_ms,
+            finished_at = clock_timestamp()
+        FROM held WHERE tool_calls.id = :call_row_id
+        RETURNING tool_calls.call_id, tool_calls.name
+    ), said AS (
+        INSERT INTO messages (id, chat_id, turn_id, role, content, tool_call_id, name)
+        SELECT :message_id, held.chat_id, held.id, 'tool', :content, done.call_id, done.name
+        FROM held, done
+    )
+    SELECT id FROM held
+    """,
+    turn_id=Uuid(),
+    call_row_id=Uuid(),
+    message_id=Uuid(),
+    result=JSONB(none_as_null=True),
+)
+"""Store the one result of a call; no row when the fence is gone."""
+
+FINISH: Final = _typed(
+    """
+    WITH held AS (
+        UPDATE turns
+        SET status = :status, usage = :usage, error = :error, error_code = :error_code,
+            reply_message_id = :message_id, lease_owner = NULL, finished_at = clock_timestamp()
+        WHERE id = :turn_id AND fence = :fence AND status = 'running'
+        RETURNING id, chat_id
+    ), said AS (
+        INSERT INTO messages (id, chat_id, turn_id, role, content)
+        SELECT :message_id, held.chat_id, held.id, 'assistant', :content
+        FROM held WHERE CAST(:message_id AS uuid) IS NOT NULL
+    ), seen AS (
+        UPDATE chats SET last_message_at = clock_timestamp(), updated_at = clock_timestamp()
+        FROM held WHERE chats.id = held.chat_id AND CAST(:message_id AS uuid) IS NOT NULL
+    ), closed AS (
+        UPDATE tool_calls SET status = 'interrupted', finished_at = clock_timestamp()
+        FROM held WHERE tool_calls.turn_id = held.id
+        AND tool_calls.status IN ('awaiting_approval', 'pending', 'running')
+    )
+    SELECT held.id, following.id AS next_id, following.generation AS next_generation
+    FROM held LEFT JOIN LATERAL (
+        SELECT turns.id, turns.generation FROM turns
+        WHERE turns.chat_id = held.chat_id AND turns.status = 'queued'
+        ORDER BY turns.seq LIMIT 1
+    ) AS following ON true
+    """,
+    turn_id=Uuid(),
+    message_id=Uuid(),
+    usage=JSONB(),
+).columns(id=Uuid(), next_id=Uuid())
+"""End a turn: last message, open calls closed, and the chat's next turn to be woken."""

@@ -194,6 +194,20 @@ async def test_an_entry_pushed_twice_runs_once(context: AppContext, bench: Bench
     assert sorted(bench.started) == ["last", "same"]
 
 
+async def test_an_entry_pushed_while_its_job_runs_runs_afterwards(
+    context: AppContext, bench: Bench
+) -> None:
+    """A turn that waits behind another is pushed again when that one ends; it must not get lost."""
+    bench.gate.clear()
+    async with working(context.redis, bench, max_jobs=1):
+        await context.queue.push([entry("again")])
+        await bench.until(started=1)
+        await context.queue.push([entry("again")])
+        bench.gate.set()
+        await bench.until(ended=2)
+    assert bench.started == ["again", "again"]
+
+
 async def test_the_job_of_a_killed_worker_runs_when_pushed_again(
     context: AppContext, bench: Bench
 ) -> None:

@@ -20,6 +20,8 @@ from sinas.web.usage import UsageStamps, stamp
 _bearer = HTTPBearer(auto_error=False, description="An access token or an API key.")
 _api_key = APIKeyHeader(name="X-API-Key", auto_error=False, description="An API key.")
 
+_READ_METHODS = frozenset({"GET", "HEAD"})
+
 
 async def app_context(request: Request) -> AppContext:
     """The process's context."""
@@ -30,9 +32,14 @@ async def app_context(request: Request) -> AppContext:
 Context = Annotated[AppContext, Depends(app_context)]
 
 
-async def open_unit(context: Context) -> AsyncIterator[Unit]:
-    """One transaction, committed before the answer is sent."""
-    async with context.unit() as unit:
+async def open_unit(request: Request, context: Context) -> AsyncIterator[Unit]:
+    """One transaction, committed before the answer is sent.
+
+    Reads have none: every statement sees what is committed when it begins, with BEGIN and COMMIT
+    or without them, and those are two round trips.
+    """
+    reads = request.method in _READ_METHODS
+    async with context.statement_unit() if reads else context.unit() as unit:
         yield unit
 
 

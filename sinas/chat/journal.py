@@ -180,12 +180,9 @@ class Journal:
         usage: JsonObject,
         error: str | None = None,
         error_code: str | None = None,
-    ) -> tuple[UUID, int] | None:
-        """End the turn with its last message, if there is one.
-
-        Returns the turn of the same chat that waited for this one: its id and generation.
-        """
-        row = await self._write(
+    ) -> None:
+        """End the turn with its last message, if there is one."""
+        await self._write(
             FINISH,
             status=status.value,
             usage=usage,
@@ -194,7 +191,6 @@ class Journal:
             message_id=None if content is None else uuid7(),
             content=None if content is None else storable(content),
         )
-        return None if row["next_id"] is None else (row["next_id"], row["next_generation"])
 
     async def abandon(self) -> None:
         """Leave the turn without an owner: a sweep queues it anew and counts the attempt."""
@@ -230,7 +226,11 @@ class Journal:
         return await unit.session.scalar(statement)
 
     async def next_turn(self) -> tuple[UUID, int] | None:
-        """The turn of the same chat that may run while this one waits: its id and generation."""
+        """The turn of the same chat that waited for this one: its id and generation.
+
+        Asked after this one's end is committed: one that is committed later finds the way free,
+        one that was before is seen here.
+        """
         statement = (
             select(Turn.id, Turn.generation)
             .where(Turn.chat_id == self.turn.chat_id, Turn.status == TurnStatus.QUEUED)

@@ -24,7 +24,7 @@ from sinas.auth.authenticate import PRINCIPAL_COLUMNS
 from sinas.models import Agent, Chat, LlmProvider, Message, ToolCall, Turn, TurnStatus, User
 
 _turns: Any = Turn.__table__
-_earlier: Any = aliased(Turn.__table__)
+_other: Any = aliased(Turn.__table__)
 
 
 def _typed(statement: str, **types: Any) -> TextClause:
@@ -61,11 +61,13 @@ CLAIM: Final = (
     .where(
         _turns.c.id == bindparam("turn_id"),
         _turns.c.status == TurnStatus.QUEUED,
-        ~select(_earlier.c.id)
+        ~select(_other.c.id)
         .where(
-            _earlier.c.chat_id == _turns.c.chat_id,
-            _earlier.c.seq < _turns.c.seq,
-            _earlier.c.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING]),
+            _other.c.chat_id == _turns.c.chat_id,
+            or_(
+                _other.c.status == TurnStatus.RUNNING,
+                (_other.c.status == TurnStatus.QUEUED) & (_other.c.seq < _turns.c.seq),
+            ),
         )
         .correlate(_turns)
         .exists(),
@@ -78,7 +80,7 @@ CLAIM: Final = (
     )
     .returning(*_turns.c)
 )
-"""Take a queued turn that waits behind no other of its chat."""
+"""Take a queued turn when none of its chat runs and none was queued before it."""
 
 _provider_id = (
     select(LlmProvider.id)
@@ -175,15 +177,10 @@ FINISH: Final = _typed(
         FROM held WHERE tool_calls.turn_id = held.id
         AND tool_calls.status IN ('awaiting_approval', 'pending', 'running')
     )
-    SELECT held.id, following.id AS next_id, following.generation AS next_generation
-    FROM held LEFT JOIN LATERAL (
-        SELECT turns.id, turns.generation FROM turns
-        WHERE turns.chat_id = held.chat_id AND turns.status = 'queued'
-        ORDER BY turns.seq LIMIT 1
-    ) AS following ON true
+    SELECT id FROM held
     """,
     turn_id=Uuid(),
     message_id=Uuid(),
     usage=JSONB(),
-).columns(id=Uuid(), next_id=Uuid())
-"""End a turn: last message, open calls closed, and the chat's next turn to be woken."""
+)
+"""End a turn: last message, and open calls closed. No row when the fence is gone."""

@@ -129,7 +129,7 @@ class _Run:
         else:
             if ending == "suspended":
                 await self._say(events.done("suspended"), TurnStatus.WAITING)
-                await self._wake(await self.journal.next_turn())
+                await self._wake_next()
             else:
                 await self._end(TurnStatus.COMPLETED, self.answer.content)
 
@@ -325,7 +325,7 @@ class _Run:
         code: str | None = None,
     ) -> None:
         await self.writer.flush()  # before the row says that the turn has ended; see `_rounds`
-        following = await self.journal.finish(
+        await self.journal.finish(
             status, content=content, usage=self.usage.dump(), error=error, error_code=code
         )
         match status:
@@ -336,7 +336,7 @@ class _Run:
             case _:
                 last = events.done()
         await self._say(last, status)
-        await self._wake(following)
+        await self._wake_next()
 
     async def _say(self, last: events.Event, status: TurnStatus) -> None:
         """Close the channel and tell whoever waits for the turn."""
@@ -345,9 +345,9 @@ class _Run:
         payload: JsonObject = {"status": status.value}
         await self.app.redis.publish(f"{JOB_DONE_PREFIX}{self.turn.id}", orjson.dumps(payload))
 
-    async def _wake(self, following: tuple[UUID, int] | None) -> None:
+    async def _wake_next(self) -> None:
         """Queue the turn of the same chat that waited for this one."""
-        if following is not None:
+        if (following := await self.journal.next_turn()) is not None:
             async with self.app.statement_unit() as unit:
                 push_turn(unit, *following)
 

@@ -265,3 +265,17 @@ async def test_a_message_sent_while_a_turn_runs_is_answered_after_it(
     assert roles[-1] == ("assistant", "after")
     sent = [m["content"] for m in talks.llm.requests[0].body["messages"] if m["role"] == "user"]
     assert sent == ["first"]
+
+
+async def test_many_messages_at_once_are_answered_one_after_the_other(talks: Talks) -> None:
+    talk = await talks(model="echo")
+    answers = await asyncio.gather(  # noqa: TID251 - all at once is the point
+        *(talk.stream(f"m{n}") for n in range(12))
+    )
+    assert [text_of(seen) for seen in answers] == [f"m{n}" for n in range(12)]
+    turns = await talk.turns()
+    spans = sorted((t.started_at, t.finished_at) for t in turns if t.started_at and t.finished_at)
+    assert len(spans) == 12
+    assert all(
+        ended <= begun for (_, ended), (begun, _) in zip(spans, spans[1:], strict=False)
+    )

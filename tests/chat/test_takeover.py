@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,17 +118,17 @@ async def test_a_function_that_runs_meanwhile_runs_once(
     live: str,
     agent_worker: RunningWorker,
     function_worker: RunningWorker,
-    tmp_path: Path,
     begins: str,
 ) -> None:
     from sinas.worker import open_worker
 
-    effects = tmp_path / "effects"
+    # Its effect is a request to the scripted upstream, which counts them.
     code = (
-        "import time\n"
+        "import http.client, time\n"
         "def handler(input_data, context):\n"
-        f"    with open({str(effects)!r}, 'a') as out:\n"
-        "        out.write('ran\\n')\n"
+        f"    there = http.client.HTTPConnection({talks.llm.url.removeprefix('http://')!r})\n"
+        "    there.request('POST', '/v1/chat/completions', '{\"model\": \"effect\"}')\n"
+        "    there.getresponse().read()\n"
         "    time.sleep(1.5)\n"
         "    return {'found': 7}\n"
     )
@@ -139,12 +138,12 @@ async def test_a_function_that_runs_meanwhile_runs_once(
     talk = await talks([calls, words(5)], live=live, enabled_functions=["shop/find"])
     async with talk.streaming() as stream:
         await stream.read_until(lambda event: event.name == "tool_start")
-        await until(lambda: _has(effects))
+        await until(lambda: _has_effect(talks))
         async with in_own_task(open_worker("agents", talk.context)):
             await expire(agent_worker)
             stored = await settled(talk, stream)
     assert "".join(stored) == begins + words(5).text
-    assert effects.read_text() == "ran\n"
+    assert [r.model for r in talks.llm.requests].count("effect") == 1
     async with talk.context.sessions() as session:
         assert await session.scalar(select(func.count()).select_from(Execution)) == 1
         assert await session.scalar(select(ToolCall.status)) == "done"
@@ -154,8 +153,8 @@ async def test_a_function_that_runs_meanwhile_runs_once(
     assert (replay.count("tool_start"), replay.count("tool_end")) == (1, 1)
 
 
-async def _has(path: Path) -> bool:
-    return path.exists()
+async def _has_effect(talks: Talks) -> bool:
+    return any(request.model == "effect" for request in talks.llm.requests)
 
 
 async def test_a_result_nobody_was_told_is_told_by_the_successor(

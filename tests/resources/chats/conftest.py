@@ -1,0 +1,5 @@
+"""Conversations for the tests of the chat operations."""
+
+from tests.chat.conftest import talks
+
+__all__ = ["talks"]

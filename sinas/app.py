@@ -15,7 +15,7 @@ from sinas.seed import seed
 from sinas.settings import Settings, load_settings
 from sinas.web import health, problems
 from sinas.web.middleware import BodyLimit, RequestId
-from sinas.web.openapi import serve_assets, serve_docs
+from sinas.web.openapi import describe_errors, serve_assets, serve_docs
 from sinas.web.usage import UsageStamps
 
 EXPOSED_HEADERS = [
@@ -80,6 +80,7 @@ def _application(title: str, summary: str, lifespan: Any = None) -> FastAPI:
     )
     problems.install(app)
     serve_docs(app)
+    describe_errors(app)
     return app
 
 

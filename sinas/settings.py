@@ -58,11 +58,6 @@ class CoreSettings(_Group):
         validation_alias=AliasChoices("SINAS_PORT", "BACKEND_PORT", "port"),
         description="Port the API listens on.",
     )
-    public_url: str = Field(
-        "",
-        validation_alias=AliasChoices("SINAS_PUBLIC_URL", "public_url"),
-        description="Base URL clients use; empty means http://host:port.",
-    )
     internal_api_url: str = Field(
         "",
         validation_alias=AliasChoices("SINAS_INTERNAL_API_URL", "internal_api_url"),
@@ -88,11 +83,6 @@ class CoreSettings(_Group):
     def api_url(self) -> str:
         """Base URL of the runtime API as workers reach it, without a trailing slash."""
         return (self.internal_api_url or f"http://127.0.0.1:{self.port}").rstrip("/")
-
-    @property
-    def base_url(self) -> str:
-        """Base URL as clients reach it, without a trailing slash."""
-        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
 
 
 class DatabaseSettings(_Group):
@@ -206,7 +196,7 @@ class QueueSettings(_Group):
         description="A worker silent for this long has lost its work.",
     )
     drain_seconds: float = Field(
-        6.0,
+        3.0,
         validation_alias=AliasChoices("QUEUE_DRAIN_SECONDS", "drain_seconds"),
         description="How long a stopping worker waits for running jobs.",
     )
@@ -299,23 +289,15 @@ class ChatSettings(_Group):
 
     max_history_messages: int = Field(100, description="Messages of history sent to a model.")
     max_tool_iterations: int = Field(25, description="Model rounds with tool calls in one turn.")
-    tool_result_max_inline: int = Field(5, description="Tool results sent in full.")
-    tool_result_max_size: int = Field(
-        102_400, description="Bytes of a tool result kept for retrieval."
-    )
     tool_result_context_max_size: int = Field(
         102_400, description="Bytes of one tool result sent to a model."
     )
     agent_job_timeout: int = Field(600, description="Seconds a turn may take.")
     chats_unpaginated_max: int = Field(10_000, description="Chats listed without a limit.")
-    max_message_bytes: int = Field(20_971_520, description="Largest body of a message.")
     stream_ttl_seconds: int = Field(3600, description="How long a finished stream can be replayed.")
     ping_seconds: float = Field(15.0, description="Silence after which a stream sends a ping.")
     llm_timeout_seconds: float = Field(
         120.0, description="Longest silence of an LLM upstream before the turn fails."
-    )
-    tool_approval_timeout_seconds: int = Field(
-        0, description="Undecided approvals are rejected after this; 0 never."
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sinas.embedded.errors import StartupError
 
-MODEL_NAME = "smollm2"
+MODEL_NAME = "smollm2-135m-instruct"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONTEXT_TOKENS = 4096
 # An idle model gives its memory back (190 of 250 MB) and is read again, in a second, when asked.

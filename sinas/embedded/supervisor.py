@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 from sinas.embedded.children import Child, last_lines
@@ -324,10 +325,11 @@ class Supervisor:
         else:
             say(f"  offline model  {plan.env['SINAS_LOCAL_MODEL_URL']}")
         where = f" --data-dir {self._data.root}"
+        command = _command()
         say("")
         say("Next, in another terminal:")
-        say(f"  sinas chat{where}")
-        say(f"  sinas api-key create --email {plan.admin} --name first{where}")
+        say(f"  {command} chat{where}")
+        say(f"  {command} api-key create --email {plan.admin} --name first{where}")
         say("")
 
     # --- end ---
@@ -362,3 +364,12 @@ class Supervisor:
                 await clean.run_once()
         except TimeoutError:
             self._console.child("sandbox", "containers could not be removed in time")
+
+
+def _command() -> str:
+    """How this command line was called, as far as the reader can repeat it."""
+    called = Path(sys.argv[0])
+    if called.name != "sinas":
+        return "python -m sinas"
+    here = Path.cwd()
+    return str(called.relative_to(here)) if called.is_relative_to(here) else str(called)

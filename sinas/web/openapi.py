@@ -1,11 +1,14 @@
 """The three OpenAPI documents and their Swagger pages, served without a CDN."""
 
 from importlib.resources import files
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
+
+from sinas.web.problems import Problem
 
 ASSETS_PATH = "/static/swagger"
 
@@ -33,3 +36,19 @@ def serve_docs(app: FastAPI) -> None:
         )
 
     app.include_router(router)
+
+
+def describe_errors(app: FastAPI) -> None:
+    """Put the schema that `PROBLEM_RESPONSES` point at into the app's OpenAPI document."""
+    describe = app.openapi
+
+    def with_problems() -> dict[str, Any]:
+        document = describe()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if "Problem" not in schemas:
+            schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs"))
+            schemas["Problem"] = schema
+        return document
+
+    app.openapi = with_problems  # type: ignore[method-assign]  # the documented way

@@ -76,8 +76,13 @@ class Problem(BaseModel):
 
 
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": _TITLES[status]}
-    for status in (400, 401, 403, 404, 409, 413, 422, 429, 503)
+    status: {
+        "description": _TITLES[status],
+        "content": {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        },
+    }
+    for status in (400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 502, 503, 504)
 }
 
 

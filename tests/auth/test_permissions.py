@@ -161,6 +161,7 @@ def test_the_system_principal_may_do_everything_of_sinas():
 def test_default_keys_are_sound_and_name_registered_actions(key):
     assert grammar_error(key) is None
     parsed = parse(key)
+    assert parsed is not None
     if key != "sinas.*:all":
         actions = {row.resource: row.actions for row in REGISTRY}
         assert parsed.action in actions[parsed.base[1]]

@@ -186,7 +186,7 @@ class Live:
 
 async def until(condition: Callable[[], Coroutine[Any, Any, bool]], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - rows raise no event
+        while not await condition():
             await asyncio.sleep(0.02)
 
 

@@ -1,7 +1,9 @@
 """The stream of a turn, and following it again."""
 
 import asyncio
+from itertools import pairwise
 
+import httpx
 import pytest
 
 from sinas.chat.channel import stream_key
@@ -148,8 +150,8 @@ async def test_an_id_that_is_none_is_refused(talks: Talks, last_id: str) -> None
     await talk.stream()
     path = f"/chats/{talk.chat_id}/stream/{(await talk.detail())['active_channel_id']}"
     assert (await talk.client.get(path, params={"last_id": last_id})).status_code == 422
-    header = {"Last-Event-ID": last_id.encode()}
-    assert (await talk.client.get(path, headers=header)).status_code == 422
+    header = [(b"Last-Event-ID", last_id.encode())]
+    assert (await talk.client.get(path, headers=httpx.Headers(header))).status_code == 422
 
 
 async def test_thinking_is_shown_to_those_who_ask(talks: Talks) -> None:
@@ -276,6 +278,4 @@ async def test_many_messages_at_once_are_answered_one_after_the_other(talks: Tal
     turns = await talk.turns()
     spans = sorted((t.started_at, t.finished_at) for t in turns if t.started_at and t.finished_at)
     assert len(spans) == 12
-    assert all(
-        ended <= begun for (_, ended), (begun, _) in zip(spans, spans[1:], strict=False)
-    )
+    assert all(ended <= begun for (_, ended), (begun, _) in pairwise(spans))

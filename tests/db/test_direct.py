@@ -77,8 +77,6 @@ async def test_disposing_the_engine_closes_them(engine, reads):
     await engine.dispose()
     connection = await asyncpg.connect(reads._dsn)
     async with asyncio.timeout(5):
-        while await connection.fetchval(  # noqa: ASYNC110 - the server has no event
-            "SELECT 1 FROM pg_stat_activity WHERE pid = $1", pid
-        ):
+        while await connection.fetchval("SELECT 1 FROM pg_stat_activity WHERE pid = $1", pid):
             await asyncio.sleep(0.01)
     await connection.close()

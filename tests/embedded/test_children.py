@@ -47,7 +47,7 @@ async def running(watched: Watched) -> AsyncIterator[Child]:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nobody signals it
+        while not condition():
             await asyncio.sleep(0.02)
 
 

@@ -67,7 +67,7 @@ async def test_it_shows_its_own_command_line_and_environment() -> None:
     async with nursery() as opened, asyncio.timeout(50):
         process = await opened.launch(scheduler())
         seen = psutil.Process(process.pid)
-        while "scheduler" not in seen.cmdline():  # noqa: ASYNC110 - nobody signals it
+        while "scheduler" not in seen.cmdline():
             await asyncio.sleep(0.02)
         assert [part for part in seen.cmdline() if part][1:] == list(scheduler().argv[1:])
         assert os.getpgid(process.pid) == process.pid

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import BadSchemaError, Schema, check_schema, compile_schema
 
 BOMB: dict[str, Any] = {
@@ -52,7 +53,7 @@ def test_coercion(wanted: Any, given: Any, becomes: Any) -> None:
 
 
 def test_coercion_is_for_the_top_level_only_and_adds_nothing() -> None:
-    inner = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    inner: JsonObject = {"type": "object", "properties": {"n": {"type": "integer"}}}
     schema = Schema({"type": "object", "properties": {"x": inner, "y": {"type": "boolean"}}})
     assert schema.coerce({"x": {"n": "5"}}) == {"x": {"n": "5"}}
 

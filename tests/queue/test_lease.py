@@ -60,7 +60,7 @@ async def test_keep_renews_and_reports(context: AppContext) -> None:
     await held.acquire()
     [first] = await workers(context)
     async with kept(held), asyncio.timeout(PATIENCE):
-        while (row := (await workers(context))[0]).info == first.info:  # noqa: ASYNC110
+        while (row := (await workers(context))[0]).info == first.info:
             await asyncio.sleep(0.02)
     assert row.lease_until > first.lease_until
     assert not held.lost.is_set()
@@ -95,7 +95,7 @@ async def test_a_short_interruption_is_survived(context: AppContext) -> None:
             await asyncio.sleep(1.3)  # one renewal fails
         [before] = await workers(context)
         async with asyncio.timeout(PATIENCE):
-            while (await workers(context))[0].lease_until == before.lease_until:  # noqa: ASYNC110
+            while (await workers(context))[0].lease_until == before.lease_until:
                 await asyncio.sleep(0.05)
     assert not held.lost.is_set()
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends
 
+from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.models import Agent
 from sinas.resources.agents.schemas import AgentRead
 from sinas.resources.agents.service import AgentService
+from sinas.web.application import Application
 from sinas.web.deps import CREDENTIALS, allowed, authenticated
 from sinas.web.problems import PROBLEM_RESPONSES
 
@@ -15,8 +17,6 @@ router = APIRouter(tags=["discovery"], responses=PROBLEM_RESPONSES, dependencies
 
 Signed = Annotated[AgentService, Depends(authenticated(AgentService))]
 Read = Annotated[AgentService, Depends(allowed(AgentService, "agents", "read"))]
-AppQuery = Annotated[str | None, Query(description="Only what this application exposes.")]
-AppHeader = Annotated[str | None, Header(alias="X-Application")]
 
 
 @router.get("/agents/default", response_model=AgentRead)
@@ -28,7 +28,7 @@ async def get_default_agent(agents: Signed) -> Agent:
 @router.get("/agents", response_model=list[AgentRead])
 @router.get("/discovery/agents", response_model=list[AgentRead])
 async def discover_agents(
-    agents: Read, app: AppQuery = None, x_application: AppHeader = None
+    agents: Read, _: Application, skip: SkipQuery = 0, limit: LimitQuery = 1000
 ) -> Sequence[Agent]:
     """List the active agents the caller may use."""
-    return await agents.discover(app=x_application or app)
+    return await agents.discover(skip=skip, limit=limit)

@@ -21,19 +21,11 @@ class AgentService(CrudService[Agent, AgentCreate, AgentUpdate]):
     noun = "agent"
     rows: AgentRepository
 
-    async def discover(self, *, app: str | None) -> Sequence[Agent]:
-        """Active agents the caller may read, newest first.
-
-        Raises:
-            InvalidInputError: `app` is no `namespace/name`.
-            NotFoundError: No application of that name.
-        """
-        if app is not None:
-            check_application(app)
+    async def discover(self, *, skip: int, limit: int) -> Sequence[Agent]:
+        """Active agents the caller may read, newest first."""
         statement = self.rows.visible().where(Agent.is_active)
-        return await self.rows.page(
-            statement.order_by(Agent.created_at.desc(), Agent.id.desc()), skip=0, limit=1000
-        )
+        newest = statement.order_by(Agent.created_at.desc(), Agent.id.desc())
+        return await self.rows.page(newest, skip=skip, limit=limit)
 
     async def default(self) -> Agent:
         """The default agent.
@@ -91,19 +83,6 @@ class AgentService(CrudService[Agent, AgentCreate, AgentUpdate]):
         row.deleted_at = func.now()
         row.is_active = False
         row.is_default = False
-
-
-def check_application(app: str) -> None:
-    """Check an application filter (`X-Application` header or `?app=`).
-
-    Raises:
-        InvalidInputError: It has no slash.
-        NotFoundError: There is no manifest of that name.
-    """
-    namespace, slash, name = app.partition("/")
-    if not (slash and namespace and name):
-        raise _rejected("app", "An application is named as namespace/name")
-    raise NotFoundError(f"Application '{app}' not found")
 
 
 def _check_templates(values: dict[str, Any]) -> None:

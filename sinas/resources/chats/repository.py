@@ -5,9 +5,21 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Tuple, func, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Tuple,
+    and_,
+    false,
+    func,
+    or_,
+    select,
+    true,
+    tuple_,
+)
 from typing_extensions import override
 
+from sinas.auth.permissions import PathGrant
 from sinas.crud.repository import Repository
 from sinas.errors import InvalidInputError
 from sinas.models import Agent, Chat, Message, ToolCall, ToolCallStatus, Turn, User
@@ -22,7 +34,12 @@ class ChatRepository(Repository[Chat]):
     @override
     def readable(self, action: str = "read") -> ColumnElement[bool]:
         del action  # owners may do everything with their chats
-        return (Chat.user_id == self.principal.user_id) & _not_expired()
+        groups = self.principal.path_grants("agents", "chat")
+        return and_(
+            Chat.user_id == self.principal.user_id,
+            _not_expired(),
+            *(or_(false(), *map(_about, group)) for group in groups),
+        )
 
     async def with_agent(self, chat_id: UUID) -> tuple[Chat, Agent | None] | None:
         """A chat of anybody, and its agent unless that was deleted.
@@ -90,6 +107,15 @@ class ChatRepository(Repository[Chat]):
     async def email_of(self, user_id: UUID) -> str:
         """The address of a chat's owner."""
         return await self.session.scalar(select(User.email).where(User.id == user_id)) or ""
+
+
+def _about(grant: PathGrant) -> ColumnElement[bool]:
+    """SQL: chats with agents that a chat grant covers. Grants on own agents only cover none."""
+    return and_(
+        true() if grant.every_owner else false(),
+        true() if grant.namespace is None else Chat.agent_namespace == grant.namespace,
+        true() if grant.name is None else Chat.agent_name == grant.name,
+    )
 
 
 def _not_expired() -> ColumnElement[bool]:

@@ -22,7 +22,20 @@ Endpoint = Annotated[
     Field(max_length=2048, description="Base URL of the API, such as http://host:8080/v1."),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=255)]
-Key = Annotated[SecretStr, Field(description="Stored encrypted, never returned; '' removes it.")]
+
+
+def _header_safe(value: SecretStr) -> SecretStr:
+    plain = value.get_secret_value()
+    if not (plain.isascii() and (plain.isprintable() or not plain)):
+        raise ValueError("must be printable ASCII: it is sent in an HTTP header")
+    return value
+
+
+Key = Annotated[
+    SecretStr,
+    AfterValidator(_header_safe),
+    Field(max_length=4096, description="Stored encrypted, never returned; '' removes it."),
+]
 
 
 class LlmProviderCreate(Input):

@@ -174,6 +174,8 @@ def _one_line(error: BaseException) -> str:
 
 def _user_traceback(error: BaseException, filename: str) -> str:
     """The traceback as Python prints it, less every frame that is not the user's."""
+    if isinstance(error, NoHandlerError):
+        return ""  # raised by the runner: there is no line of the user's to show
     try:
         report = traceback.TracebackException.from_exception(error)
         _keep_user_frames(report, filename)

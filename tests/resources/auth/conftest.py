@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from typing_extensions import override
 
 from sinas.app import create_app
 from sinas.context import AppContext
@@ -43,6 +44,7 @@ class Codes(logging.Handler):
         super().__init__()
         self._seen: list[tuple[str, str]] = []
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
         event = record.msg
         if isinstance(event, dict) and event["event"] == LOGIN_CODE:
@@ -54,7 +56,7 @@ class Codes(logging.Handler):
     async def next(self, email: str) -> str:
         """The newest code; waits for the first."""
         async with asyncio.timeout(5):
-            while not self.seen(email):  # noqa: ASYNC110 - the log has no event
+            while not self.seen(email):
                 await asyncio.sleep(0.005)
         return self.seen(email)[-1]
 
@@ -64,7 +66,7 @@ class Codes(logging.Handler):
         answer = await client.post("/auth/login", json={"email": email})
         assert answer.status_code == 200, answer.text
         async with asyncio.timeout(5):
-            while len(self.seen(email)) == before:  # noqa: ASYNC110 - the log has no event
+            while len(self.seen(email)) == before:
                 await asyncio.sleep(0.005)
         return answer.json()["session_id"], self.seen(email)[-1]
 

@@ -40,7 +40,9 @@ async def test_a_mailed_code_works(client_with, codes, smtp):
     (mail,) = smtp.mails
     assert "From: Sinas <login@sinas.example>" in mail
     assert f"To: {ADMIN}" in mail
-    code = re.search(r"code is (\d{6})", mail).group(1)
+    found = re.search(r"code is (\d{6})", mail)
+    assert found is not None
+    code = found.group(1)
     assert not codes.seen(ADMIN), "a mailed code is not logged"
     assert (await verify(client, answer.json()["session_id"], code)).status_code == 200
 

@@ -28,7 +28,7 @@ async def load(context: AppContext, row: Execution) -> Execution:
 
 async def until(context: AppContext, row: Execution, status: ExecutionStatus) -> Execution:
     async with asyncio.timeout(10):
-        while (now := await load(context, row)).status is not status:  # noqa: ASYNC110 - rows have no events
+        while (now := await load(context, row)).status is not status:
             await asyncio.sleep(0.02)
     return now
 

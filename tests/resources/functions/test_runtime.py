@@ -222,7 +222,7 @@ async def test_timeout_limits_only_the_wait(
     answer = await execute(client, "f", timeout=1)
     assert (answer.status_code, answer.json()["status"]) == (200, "timeout")
     async with asyncio.timeout(10):
-        while (row := await execution(client, answer))["completed_at"] is None:  # noqa: ASYNC110 - rows have no events
+        while (row := await execution(client, answer))["completed_at"] is None:
             await asyncio.sleep(0.05)
     assert (row["status"], row["output_data"]) == ("COMPLETED", "late")
 
@@ -298,7 +298,7 @@ async def test_async_answers_at_once_and_the_call_runs(
     assert answer.json().keys() == {"execution_id", "status"}
     assert answer.json()["status"] == "queued"
     async with asyncio.timeout(10):
-        while (row := await execution(client, answer))["completed_at"] is None:  # noqa: ASYNC110 - rows have no events
+        while (row := await execution(client, answer))["completed_at"] is None:
             await asyncio.sleep(0.02)
     assert (row["output_data"], row["trigger_id"]) == ({"x": 1}, "mine")
 
@@ -344,6 +344,6 @@ async def test_a_lost_push_is_made_up_for(
     await SWEEPS[0].run(context)
     client = await as_("user")
     async with asyncio.timeout(10):
-        while (await client.get(f"/jobs/{stale.id}")).json()["status"] != "completed":  # noqa: ASYNC110 - rows have no events
+        while (await client.get(f"/jobs/{stale.id}")).json()["status"] != "completed":
             await asyncio.sleep(0.02)
     assert (await client.get(f"/jobs/{fresh.id}")).json()["status"] == "queued"

@@ -10,17 +10,18 @@ import pytest
 from sqlalchemy import func, select
 
 from sinas.context import AppContext
+from sinas.kit.json_types import JsonObject
 from sinas.models import Execution, ExecutionStatus, TriggerType, User
 from sinas.resources.functions.tool_parameters import configured
 from sinas.resources.functions.tools import FunctionTools, tool_name
-from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolContext
+from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolContext, ToolResult
 from sinas.worker import RunningWorker
 from tests.factories.chats import make_agent, make_chat
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_user
 from tests.fixtures.database import QueryCounter
 
-SCHEMA = {
+SCHEMA: JsonObject = {
     "type": "object",
     "properties": {
         "region": {"type": "string"},
@@ -29,6 +30,11 @@ SCHEMA = {
     },
     "required": ["region", "limit", "query"],
 }
+
+
+async def _awaited(result: Awaitable[ToolResult]) -> ToolResult:
+    return await result
+
 
 Offer = Callable[..., Awaitable[dict[str, Tool]]]
 
@@ -135,7 +141,7 @@ def test_fixed_parameters_are_hidden_and_defaults_shown() -> None:
 
 
 def test_a_value_that_looks_like_a_form_but_has_other_keys_is_a_value() -> None:
-    entry = {"value": 1, "unit": "m"}
+    entry: JsonObject = {"value": 1, "unit": "m"}
     assert configured({"size": entry}, {}).defaults == {"size": entry}
     assert configured(None, {}).arguments({"a": 1}) == {"a": 1}
 
@@ -165,7 +171,7 @@ async def test_a_repeated_call_waits_for_the_one_that_runs(
     await make_function(context, user, code, name="slow")
     run = (await offer("default/slow"))["default__slow"].run
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run(call())) for _ in range(4)]
+        tasks = [group.create_task(_awaited(run(call()))) for _ in range(4)]
     results = {task.result() for task in tasks}
     [row] = await executions(context)
     assert results == {Ok(str(row.id))}

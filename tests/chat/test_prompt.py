@@ -7,6 +7,7 @@ import pytest
 
 from sinas.chat.prompt import INTERRUPTED, Instructions, Line, build, result_text
 from sinas.errors import InvalidInputError
+from sinas.kit.json_types import JsonObject
 
 NOTHING = Instructions(agent="a/b", system_prompt=None, output_schema={}, agent_input={})
 
@@ -130,7 +131,7 @@ def test_parts_are_recognised(content: str | None, expected: object) -> None:
     assert build(NOTHING, [Line(role="user", content=content)], 9)[0]["content"] == expected
 
 
-SCHEMA = {"type": "object", "properties": {"answer": {"type": "string"}}}
+SCHEMA: JsonObject = {"type": "object", "properties": {"answer": {"type": "string"}}}
 
 
 @pytest.mark.parametrize(

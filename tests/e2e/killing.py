@@ -226,7 +226,7 @@ async def platform(servers: Servers, folder: Path) -> AsyncIterator[Platform]:
             AccessClaims(user_id=user.id, email=user.email), timedelta(hours=1)
         )
         made.client = httpx.AsyncClient(
-            base_url=settings.core.base_url,
+            base_url=settings.core.api_url,
             headers={"Authorization": f"Bearer {token}"},
             trust_env=False,
             timeout=30,

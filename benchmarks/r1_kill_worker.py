@@ -29,7 +29,7 @@ async def measure(times: int, seed: int, run: Run) -> list[Outcome]:
             for kind, longest in LONGEST.items():
                 for _ in range(times):
                     outcome = await running.killed_turn(kind, moments.uniform(0.0, longest))
-                    print(_line(outcome), flush=True)  # noqa: T201 - its output
+                    print(_line(outcome), flush=True)
                     outcomes.append(outcome)
     return outcomes
 
@@ -55,7 +55,7 @@ def main() -> None:
         run.end()
     faulty = [o for o in outcomes if o.faults]
     taken = sum(1 for o in outcomes if o.takeovers)
-    print(f"{len(outcomes)} kills, {taken} turns taken over, {len(faulty)} faulty")  # noqa: T201
+    print(f"{len(outcomes)} kills, {taken} turns taken over, {len(faulty)} faulty")
     sys.exit(1 if faulty else 0)
 
 

@@ -3,11 +3,14 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from typing_extensions import override
 
 from sinas.crud.repository import Repository
 from sinas.models import Agent, LlmProvider
+
+# Names what is locked, for all processes; the value has no other meaning.
+_DEFAULT_LOCK = 7_202_611_221
 
 
 class AgentRepository(Repository[Agent]):
@@ -43,7 +46,8 @@ class AgentRepository(Repository[Agent]):
         return await self.session.scalar(statement)
 
     async def clear_default(self) -> None:
-        """Take the default mark from every agent."""
+        """Take the default mark from every agent, one caller after the other until they commit."""
+        await self.session.execute(select(func.pg_advisory_xact_lock(_DEFAULT_LOCK)))
         await self.session.execute(update(Agent).where(Agent.is_default).values(is_default=False))
 
     async def provider_exists(self, provider_id: UUID) -> bool:

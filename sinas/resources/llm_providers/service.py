@@ -16,6 +16,9 @@ from sinas.kit.crypto import Cipher
 from sinas.models import LlmProvider
 from sinas.resources.llm_providers.schemas import LlmProviderCreate, LlmProviderUpdate
 
+# Names what is locked, for all processes; the value has no other meaning.
+_DEFAULT_LOCK = 7_202_611_222
+
 
 class LlmProviderService:
     """For callers whose permission was checked: providers have no owners and no paths."""
@@ -115,6 +118,8 @@ class LlmProviderService:
         return row
 
     async def _clear_default(self) -> None:
+        # Callers one after the other, until they commit: only one row may carry the mark.
+        await self.session.execute(select(func.pg_advisory_xact_lock(_DEFAULT_LOCK)))
         await self.session.execute(
             update(LlmProvider).where(LlmProvider.is_default).values(is_default=False)
         )

@@ -48,9 +48,10 @@ class Captured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Returned(Captured):
-    """The handler returned `value`."""
+    """The handler returned `value`, which took `answer_bytes` on the wire."""
 
     value: JsonValue
+    answer_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

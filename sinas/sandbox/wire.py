@@ -113,7 +113,7 @@ def outcome_of_answer(answer: bytes, output: Output, limits: Limits) -> Outcome:
         kind, deprecation = message["kind"], message["deprecation"]
         common["deprecation"] = None if deprecation is None else str(deprecation)
         if kind == "returned":
-            return Returned(value=message["value"], **common)
+            return Returned(value=message["value"], answer_bytes=len(answer), **common)
         if kind == "raised":
             if message["type"] == "MemoryError" and limits.memory_error_is_limit:
                 return OutOfMemory(limit_mb=limits.memory_mb, **common)

@@ -10,6 +10,8 @@ from sinas.models import ExecutionStatus
 from sinas.resources.executions.events import TIMEOUT_ERROR
 from sinas.sandbox.base import Captured, Crashed, Outcome, OutOfMemory, Raised, Returned, TimedOut
 
+_CHEAP_BYTES = 32_768
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
@@ -65,6 +67,16 @@ def ending_of(outcome: Outcome, output_schema: JsonObject) -> Ending:
             return _failed(outcome, outcome.reason)
         case _:
             assert_never(outcome)
+
+
+def is_cheap(outcome: Outcome, output_schema: JsonObject) -> bool:
+    """Whether `ending_of` takes less than the hop to a thread that it would need otherwise."""
+    size = len(outcome.stdout) + len(outcome.stderr)
+    if isinstance(outcome, Returned):
+        size += outcome.answer_bytes
+        if compile_schema(output_schema).is_costly:
+            return False
+    return size <= _CHEAP_BYTES
 
 
 def _returned(outcome: Returned, output_schema: JsonObject) -> Ending:

@@ -99,8 +99,7 @@ def _read_message(execution_id: UUID, data: bytes) -> ExecutionEnd | None:
 
 async def _read_row(context: AppContext, execution_id: UUID) -> ExecutionEnd | None:
     try:
-        async with context.engine.connect() as opened:
-            connection = await opened.execution_options(isolation_level="AUTOCOMMIT")
+        async with context.autocommit.connect() as connection:
             row = (await connection.execute(_END, {"key": execution_id})).first()
     except (SQLAlchemyError, OSError) as error:
         # The caller's function may still end well; keep waiting for as long as was asked.

@@ -16,7 +16,7 @@ from sinas.kit.json_types import JsonObject
 from sinas.models import ExecutionStatus
 from sinas.queue.job import Queue, Sweep, job
 from sinas.resources.executions import repository
-from sinas.resources.executions.ending import Ending, ending_of, failed
+from sinas.resources.executions.ending import Ending, ending_of, failed, is_cheap
 from sinas.resources.executions.events import announce
 from sinas.sandbox.base import Invocation, Outcome
 
@@ -70,6 +70,8 @@ async def _ending(row: Row[Any], outcome: Outcome) -> Ending:
     if outcome.deprecation:
         log.warning("functions.deprecated", function=function, reason=outcome.deprecation)
     try:
+        if is_cheap(outcome, row.output_schema):
+            return ending_of(outcome, row.output_schema)
         # A thread: results have megabytes, and other calls wait on this loop.
         return await asyncio.to_thread(ending_of, outcome, row.output_schema)
     except Exception:

@@ -148,8 +148,7 @@ async def finish(
 
 async def _one(context: AppContext, statement: Any, parameters: dict[str, Any]) -> Row[Any] | None:
     # One statement is a transaction of its own: BEGIN and COMMIT would be two round trips more.
-    async with context.engine.connect() as opened:
-        connection = await opened.execution_options(isolation_level="AUTOCOMMIT")
+    async with context.autocommit.connect() as connection:
         return (await connection.execute(statement, parameters)).first()
 
 

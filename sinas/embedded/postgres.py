@@ -83,7 +83,11 @@ class EmbeddedPostgres:
         if not (self._cluster / "PG_VERSION").exists():
             note("creating the database cluster (once, a few seconds)")
             self._create()
+        # The data directory's own lock guards it. These name a process id, which may be another
+        # server's by now, and then this one would refuse to start.
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        for left in self._socket_dir.glob(".s.PGSQL.*"):
+            left.unlink()
 
     def spec(self) -> ChildSpec:
         """How the supervisor runs the server."""

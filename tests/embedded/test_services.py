@@ -47,6 +47,9 @@ async def test_postgres_keeps_its_data_over_a_crash(data: DataDir) -> None:
         await connection.close()
         child.kill()
 
+    # As if the dead server's process id had been given to another one meanwhile.
+    lock = data.sockets / "postgres" / ".s.PGSQL.5432.lock"
+    lock.write_text(lock.read_text().replace(lock.read_text().split()[0], str(os.getpid()), 1))
     again = postgres_in(data)
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(50):
         child = child_of(again.spec())

@@ -2,7 +2,9 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -37,7 +39,7 @@ def postgres_in(data: DataDir) -> EmbeddedPostgres:
 
 async def test_postgres_keeps_its_data_over_a_crash(data: DataDir) -> None:
     server = postgres_in(data)
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(50):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(20):
         child = child_of(server.spec())
         tasks.create_task(child.run())
         await server.wait_ready()
@@ -49,9 +51,24 @@ async def test_postgres_keeps_its_data_over_a_crash(data: DataDir) -> None:
 
     # As if the dead server's process id had been given to another one meanwhile.
     lock = data.sockets / "postgres" / ".s.PGSQL.5432.lock"
-    lock.write_text(lock.read_text().replace(lock.read_text().split()[0], str(os.getpid()), 1))
+    with someone_else() as pid:
+        lock.write_text(lock.read_text().replace(lock.read_text().split()[0], str(pid), 1))
+        await starts_again(data)
+    assert not (data.postgres / "postmaster.pid").exists()
+
+
+@contextmanager
+def someone_else() -> Iterator[int]:
+    """A process of the user PostgreSQL runs as."""
+    owner = account.postgres_account()
+    with subprocess.Popen(["sleep", "60"], user=None if owner is None else owner.uid) as process:
+        yield process.pid
+        process.kill()
+
+
+async def starts_again(data: DataDir) -> None:
     again = postgres_in(data)
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(50):
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(20):
         child = child_of(again.spec())
         tasks.create_task(child.run())
         await again.wait_ready()
@@ -62,7 +79,6 @@ async def test_postgres_keeps_its_data_over_a_crash(data: DataDir) -> None:
         # Not `await close()`: an open client must not hold up the end.
         assert await child.stop(10)
         connection.terminate()
-    assert not (data.postgres / "postmaster.pid").exists()
 
 
 def test_a_cluster_whose_making_was_interrupted_is_made_anew(data: DataDir) -> None:

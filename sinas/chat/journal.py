@@ -35,6 +35,7 @@ from sinas.models import (
 
 # How many more rows than messages to read: results travel with their calls.
 _RESULT_FACTOR = 3
+_LINE = Line.__slots__
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class Journal:
     async def history(self, session: AsyncSession, window: int) -> list[Line]:
         """The newest messages, oldest first; enough rows for `window` with all results.
 
-        Messages of later turns are left out: they were sent while this one ran.
+        Messages of later turns are left out: they were sent while this one ran. Those of one
+        turn stay together, as if each had been sent when the one before had ended.
         """
         keys = {
             "chat_id": self.turn.chat_id,
@@ -102,7 +104,9 @@ class Journal:
             "rows": window * _RESULT_FACTOR,
         }
         rows = (await session.execute(HISTORY, keys)).mappings().all()
-        return [Line(**row) for row in reversed(rows)]
+        told = list(reversed(rows))
+        told.sort(key=lambda row: row["turn_seq"] or 0)
+        return [Line(**{key: row[key] for key in _LINE}) for row in told]
 
     async def last_calls(self, session: AsyncSession) -> list[ToolCall]:
         """The calls of this turn's newest round in order, finished ones too."""

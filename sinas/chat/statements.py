@@ -33,20 +33,23 @@ def _typed(statement: str, **types: Any) -> TextClause:
 
 START: Final = _typed(
     """
-    WITH turn AS (
+    WITH chat AS (
+        UPDATE chats
+        SET last_message_at = clock_timestamp(), updated_at = clock_timestamp(),
+            active_channel_id = :channel_id
+        WHERE id = :chat_id RETURNING id
+    ), turn AS (
         INSERT INTO turns (id, chat_id, user_id, access, channel_id, status, keep_alive,
                            timeout_seconds)
-        VALUES (:turn_id, :chat_id, :user_id, :access, :channel_id, 'queued', :keep_alive,
-                :timeout_seconds)
+        SELECT :turn_id, chat.id, :user_id, :access, :channel_id, 'queued', :keep_alive,
+               :timeout_seconds
+        FROM chat
         RETURNING id, chat_id
     ), said AS (
         INSERT INTO messages (id, chat_id, turn_id, role, content)
         SELECT :message_id, turn.chat_id, turn.id, 'user', :content FROM turn
     )
-    UPDATE chats
-    SET last_message_at = clock_timestamp(), updated_at = clock_timestamp(),
-        active_channel_id = :channel_id
-    FROM turn WHERE chats.id = turn.chat_id
+    SELECT id FROM turn
     """,
     turn_id=Uuid(),
     chat_id=Uuid(),
@@ -54,7 +57,11 @@ START: Final = _typed(
     message_id=Uuid(),
     access=JSONB(none_as_null=True),
 )
-"""Store a user message, the queued turn that answers it, and both on the chat."""
+"""Store a user message, the queued turn that answers it, and both on the chat.
+
+The chat comes first, for its lock: turns and messages of one chat are numbered in one order, the
+one they are committed in. No row when the chat is gone.
+"""
 
 CLAIM: Final = (
     update(_turns)
@@ -106,12 +113,19 @@ SUBJECT: Final = (
 )
 """Chat, agent, provider (the agent's, else the default) and the user's rights."""
 
-_later = select(Turn.id).where(Turn.chat_id == bindparam("chat_id"), Turn.seq > bindparam("seq"))
 HISTORY: Final = (
-    select(Message.role, Message.content, Message.tool_calls, Message.tool_call_id, Message.name)
+    select(
+        Turn.seq.label("turn_seq"),
+        Message.role,
+        Message.content,
+        Message.tool_calls,
+        Message.tool_call_id,
+        Message.name,
+    )
+    .outerjoin(Turn, Turn.id == Message.turn_id)
     .where(
         Message.chat_id == bindparam("chat_id"),
-        or_(Message.turn_id.is_(None), Message.turn_id.not_in(_later)),
+        or_(Turn.seq.is_(None), Turn.seq <= bindparam("seq")),
     )
     .order_by(Message.seq.desc())
     .limit(bindparam("rows"))

@@ -1,6 +1,7 @@
 """The stream of a turn, and following it again."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from itertools import pairwise
 
 import httpx
@@ -265,8 +266,8 @@ async def test_a_message_sent_while_a_turn_runs_is_answered_after_it(
     roles = await talk.messages()
     assert ("assistant", "to: ready") in roles
     assert roles[-1] == ("assistant", "after")
-    sent = [m["content"] for m in talks.llm.requests[0].body["messages"] if m["role"] == "user"]
-    assert sent == ["first"]
+    sent = [[m["content"] for m in r.body["messages"]] for r in talks.llm.requests]
+    assert sent == [["first"], ["first", "to: ready", "second"]]
 
 
 async def test_many_messages_at_once_are_answered_one_after_the_other(talks: Talks) -> None:
@@ -279,3 +280,21 @@ async def test_many_messages_at_once_are_answered_one_after_the_other(talks: Tal
     spans = sorted((t.started_at, t.finished_at) for t in turns if t.started_at and t.finished_at)
     assert len(spans) == 12
     assert all(ended <= begun for (_, ended), (begun, _) in pairwise(spans))
+
+
+async def test_many_followers_need_no_connection_each(talks: Talks, live: str) -> None:
+    talk = await talks([Answer(chunks=("one ", "two"), hold_after=1)], live=live)
+    redis = talk.context.redis
+    async with talk.streaming() as first:
+        await first.text("one ")
+        before = len(await redis.client_list())
+        async with AsyncExitStack() as stack:
+            others = [
+                await stack.enter_async_context(talk.following(first.channel)) for _ in range(60)
+            ]
+            for other in others:
+                await other.text("one ")
+            assert len(await redis.client_list()) - before < 30
+            talks.llm.release()
+            assert {text_of(await other.rest()) for other in others} == {"one two"}
+        assert text_of(await first.rest()) == "one two"

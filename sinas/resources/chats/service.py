@@ -254,7 +254,7 @@ class ChatService:
             keep_alive=bool(chat.keep_alive),
             timeout_seconds=limit_seconds or chat.job_timeout or settings.chat.agent_job_timeout,
         )
-        await self.unit.session.execute(
+        stored = await self.unit.session.execute(
             START,
             {
                 "turn_id": started.turn_id,
@@ -268,6 +268,8 @@ class ChatService:
                 "content": stored_content(content),
             },
         )
+        if stored.first() is None:  # purged in this moment
+            raise _missing()
         push_turn(self.unit, started.turn_id, 0)
         return started
 

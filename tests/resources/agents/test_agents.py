@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.fixtures.client import SignIn
 
 PATH = "/api/v1/agents"
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "namespace": "default",
     "description": None,
     "llm_provider_id": None,

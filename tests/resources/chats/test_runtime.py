@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select, update
@@ -227,12 +228,6 @@ class TestChanging:
         async with context.sessions() as session:
             assert list(await session.scalars(select(Chat.id))) == [_id(kept)]
             assert await session.scalar(select(func.count()).select_from(Message)) == 0
-
-
-def _id(talk: Any) -> Any:
-    from uuid import UUID
-
-    return UUID(talk.chat_id)
 
 
 class TestListing:

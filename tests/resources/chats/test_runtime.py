@@ -226,7 +226,7 @@ class TestChanging:
         assert [c["id"] for c in (await talk.client.get("/chats")).json()] == [kept.chat_id]
         await purge(context)
         async with context.sessions() as session:
-            assert list(await session.scalars(select(Chat.id))) == [_id(kept)]
+            assert list(await session.scalars(select(Chat.id))) == [UUID(kept.chat_id)]
             assert await session.scalar(select(func.count()).select_from(Message)) == 0
 
 

@@ -21,18 +21,37 @@ _BATCH = 200
 _PURGE_BATCH = 100
 _GIVEN_UP = "The turn was interrupted {count} times by workers that stopped; send it again."
 
+# Made once: an idle platform spends most of its time on looking for lost work.
+_ABANDONED = (
+    select(Turn)
+    .where(Turn.status == TurnStatus.RUNNING, owner_is_dead(Turn.lease_owner))
+    .limit(_BATCH)
+    .with_for_update(skip_locked=True)
+)
+_earlier = aliased(Turn)
+_blocked = select(_earlier.id).where(
+    _earlier.chat_id == Turn.chat_id,
+    _earlier.seq < Turn.seq,
+    _earlier.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING]),
+)
+_UNPUSHED = (
+    select(Turn)
+    .where(
+        Turn.status == TurnStatus.QUEUED,
+        Turn.queued_at < func.clock_timestamp() - _STALE,
+        ~_blocked.exists(),
+    )
+    .order_by(Turn.queued_at)
+    .limit(_BATCH)
+    .with_for_update(skip_locked=True)
+)
+
 
 async def take_over(context: AppContext) -> None:
     """Queue turns anew whose worker died; after too many takeovers, fail them."""
     limit = context.settings.queue.max_retries
     async with context.unit() as unit:
-        statement = (
-            select(Turn)
-            .where(Turn.status == TurnStatus.RUNNING, owner_is_dead(Turn.lease_owner))
-            .limit(_BATCH)
-            .with_for_update(skip_locked=True)
-        )
-        for turn in (await unit.session.scalars(statement)).all():
+        for turn in (await unit.session.scalars(_ABANDONED)).all():
             turn.lease_owner = None
             turn.takeovers += 1
             turn.generation += 1
@@ -81,25 +100,8 @@ class _Farewell:
 
 async def push_again(context: AppContext) -> None:
     """Push queued turns whose entry got lost between commit and queue, or with Redis."""
-    earlier = aliased(Turn)
-    blocked = select(earlier.id).where(
-        earlier.chat_id == Turn.chat_id,
-        earlier.seq < Turn.seq,
-        earlier.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING]),
-    )
     async with context.unit() as unit:
-        statement = (
-            select(Turn)
-            .where(
-                Turn.status == TurnStatus.QUEUED,
-                Turn.queued_at < func.clock_timestamp() - _STALE,
-                ~blocked.exists(),
-            )
-            .order_by(Turn.queued_at)
-            .limit(_BATCH)
-            .with_for_update(skip_locked=True)
-        )
-        for turn in (await unit.session.scalars(statement)).all():
+        for turn in (await unit.session.scalars(_UNPUSHED)).all():
             turn.queued_at = func.clock_timestamp()
             push_turn(unit, turn.id, turn.generation)
 

@@ -157,7 +157,7 @@ def _is_refused(error: Exception) -> bool:
 
 async def _requeue(context: AppContext) -> None:
     """Push jobs again whose push, or whose entry in Redis, was lost."""
-    async with context.unit() as unit:
+    async with context.statement_unit() as unit:
         keys = await repository.take_unqueued(unit.session, _REQUEUE_SECONDS, _REQUEUE_LIMIT)
         for key in keys:
             execute.enqueue(unit, str(key), timedelta(0), str(key))
@@ -165,7 +165,7 @@ async def _requeue(context: AppContext) -> None:
 
 async def _reap(context: AppContext) -> None:
     """Fail what dead workers were running. Nothing is run again: it may have had effects."""
-    async with context.unit() as unit:
+    async with context.statement_unit() as unit:
         keys = await repository.fail_orphans(unit.session, ORPHANED)
     for key in keys:
         log.warning("executions.orphaned", execution_id=str(key))

@@ -152,36 +152,44 @@ async def _one(context: AppContext, statement: Any, parameters: dict[str, Any]) 
         return (await connection.execute(statement, parameters)).first()
 
 
+_executions: Any = Execution.__table__
+_due = (
+    select(_executions.c.id)
+    .where(
+        _executions.c.status == ExecutionStatus.PENDING,
+        _executions.c.queued_at
+        < func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("stale_seconds")),
+    )
+    .order_by(_executions.c.queued_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_TAKE_UNQUEUED: Any = (
+    update(_executions)
+    .where(_executions.c.id.in_(_due.scalar_subquery()))
+    .values(queued_at=func.clock_timestamp())
+    .returning(_executions.c.id)
+)
+_FAIL_ORPHANS: Any = (
+    update(_executions)
+    .where(
+        _executions.c.status == ExecutionStatus.RUNNING, owner_is_dead(_executions.c.lease_owner)
+    )
+    .values(
+        status=ExecutionStatus.FAILED,
+        error=bindparam("told"),
+        completed_at=func.clock_timestamp(),
+    )
+    .returning(_executions.c.id)
+)
+
+
 async def take_unqueued(session: AsyncSession, seconds: float, limit: int) -> Sequence[UUID]:
     """Pending executions whose job was pushed longer ago than `seconds`, oldest first."""
-    due = (
-        select(Execution.id)
-        .where(
-            Execution.status == ExecutionStatus.PENDING,
-            Execution.queued_at
-            < func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, seconds),
-        )
-        .order_by(Execution.queued_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    statement = (
-        update(Execution)
-        .where(Execution.id.in_(due.scalar_subquery()))
-        .values(queued_at=func.clock_timestamp())
-        .returning(Execution.id)
-        .execution_options(synchronize_session=False)
-    )
-    return sorted((await session.scalars(statement)).all())
+    found = await session.scalars(_TAKE_UNQUEUED, {"stale_seconds": seconds, "most": limit})
+    return sorted(found.all())
 
 
 async def fail_orphans(session: AsyncSession, error: str) -> Sequence[UUID]:
     """Fail every running execution whose worker is dead; their ids."""
-    statement = (
-        update(Execution)
-        .where(Execution.status == ExecutionStatus.RUNNING, owner_is_dead(Execution.lease_owner))
-        .values(status=ExecutionStatus.FAILED, error=error, completed_at=func.clock_timestamp())
-        .returning(Execution.id)
-        .execution_options(synchronize_session=False)
-    )
-    return (await session.scalars(statement)).all()
+    return (await session.scalars(_FAIL_ORPHANS, {"told": error})).all()

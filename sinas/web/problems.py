@@ -150,11 +150,25 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in parts)
 
 
+def _rejected(found: Mapping[str, Any]) -> ProblemField:
+    """One of pydantic's errors in words for whoever sent the request."""
+    location = tuple(found["loc"])
+    match found["type"]:
+        case "json_invalid":
+            reason = found.get("ctx", {}).get("error", "")
+            message = f"The request body is not valid JSON at character {location[-1]}: {reason}"
+            return ProblemField(field="", message=message)
+        case "extra_forbidden":
+            return ProblemField(field=_field(location), message="There is no such field")
+        case _:
+            # pydantic puts this before what our own validators say.
+            message = str(found["msg"]).removeprefix("Value error, ")
+            return ProblemField(field=_field(location), message=message)
+
+
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [
-        ProblemField(field=_field(tuple(e["loc"])), message=str(e["msg"])) for e in error.errors()
-    ]
+    fields = [_rejected(e) for e in error.errors()]
     first = fields[0] if fields else ProblemField(field="", message="Invalid input")
     where = f"{first.field}: " if first.field else ""
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""

@@ -51,7 +51,7 @@ class Returned(Captured):
     """The handler returned `value`, which took `answer_bytes` on the wire."""
 
     value: JsonValue
-    answer_bytes: int = 0
+    answer_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +20,9 @@ _PING_SECONDS = 5.0
 _SETTLE_SECONDS = 10.0
 _CREATIONS_AT_ONCE = 4
 _RETRY_SECONDS = 1.0
+# Most calls are over sooner than a new sandbox would be there, and making one takes the CPU from
+# them: only who runs or waits longer than this makes the pool grow.
+_BRIEF_SECONDS = 0.25
 
 
 class Member(Protocol):
@@ -85,6 +87,7 @@ class _Slot:
     member: Member
     created: float = field(default_factory=time.monotonic)
     idle_since: float = field(default_factory=time.monotonic)
+    busy_since: float = 0.0
     executions: int = 0
 
     def describe(self, status: str) -> SandboxMember:
@@ -109,8 +112,9 @@ class SandboxPool:
         self._settings = settings
         self._idle: list[_Slot] = []
         self._busy: set[_Slot] = set()
-        self._waiting: deque[asyncio.Future[_Slot]] = deque()
+        self._waiting: dict[asyncio.Future[_Slot], float] = {}  # since when, in order
         self._creating = 0
+        self._look: asyncio.TimerHandle | None = None
         self._creations = asyncio.Semaphore(_CREATIONS_AT_ONCE)
         self._last_failure = ""
         self._closing = asyncio.Event()
@@ -162,10 +166,10 @@ class SandboxPool:
     async def aclose(self) -> None:
         """End every sandbox; calls still running end as crashed."""
         self._closing.set()
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(UnavailableError("The sandbox pool is shutting down."))
+        self._waiting.clear()
         for slot in (*self._idle, *self._busy):
             slot.member.link.break_off("the pool is closing")
         if self._keeper is not None:
@@ -196,13 +200,11 @@ class SandboxPool:
             raise UnavailableError("The sandbox pool is not running.")
         if self._idle and not self._waiting:
             slot = self._idle.pop()
-            self._busy.add(slot)
-            if len(self._idle) < self._settings.min_idle:
-                self._replenish()
+            self._occupy(slot)
             return slot
         waiter: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        self._replenish()
+        self._waiting[waiter] = time.monotonic()
+        self._look_later()
         try:
             async with asyncio.timeout(self._settings.acquire_timeout):
                 return await waiter
@@ -211,10 +213,14 @@ class SandboxPool:
         finally:
             self._withdraw(waiter)
 
+    def _occupy(self, slot: _Slot) -> None:
+        slot.busy_since = time.monotonic()
+        self._busy.add(slot)
+        self._look_later()
+
     def _withdraw(self, waiter: "asyncio.Future[_Slot]") -> None:
         """Forget a waiter; a slot it was given but could not take goes to the next."""
-        if waiter in self._waiting:
-            self._waiting.remove(waiter)
+        self._waiting.pop(waiter, None)
         task = asyncio.current_task()
         given_up = task is not None and task.cancelling() > 0
         if given_up and waiter.done() and not waiter.cancelled() and not waiter.exception():
@@ -255,9 +261,10 @@ class SandboxPool:
             self._discard(slot, "lost")
             return
         while self._waiting:
-            waiter = self._waiting.popleft()
+            waiter = next(iter(self._waiting))
+            del self._waiting[waiter]
             if not waiter.done():
-                self._busy.add(slot)
+                self._occupy(slot)
                 waiter.set_result(slot)
                 return
         self._busy.discard(slot)
@@ -299,18 +306,33 @@ class SandboxPool:
             self._tasks.create_task(work(*args))  # type: ignore[arg-type]
 
     def _replenish(self) -> None:
-        """Start as many creations as the sizes and the waiting callers ask for."""
+        """Start as many creations as the sizes, long calls and long waits ask for."""
         if self._closing.is_set():
             return
         size = len(self._idle) + len(self._busy) + self._creating
+        floor = time.monotonic() - _BRIEF_SECONDS
+        back_soon = sum(slot.busy_since > floor for slot in self._busy)
+        waiting_long = sum(since <= floor for since in self._waiting.values())
         wanted = max(
             self._settings.min_size - size,
-            self._settings.min_idle - len(self._idle) - self._creating,
-            len(self._waiting) - self._creating,
+            self._settings.min_idle - len(self._idle) - back_soon - self._creating,
+            waiting_long - self._creating,
         )
         for _ in range(min(wanted, self._settings.max_size - size)):
             self._creating += 1
             self._spawn(self._create)
+
+    def _look_later(self) -> None:
+        """Replenish every moment for as long as calls run or wait."""
+        if self._look is None:
+            loop = asyncio.get_running_loop()
+            self._look = loop.call_later(_BRIEF_SECONDS, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look = None
+        self._replenish()
+        if (self._busy or self._waiting) and not self._closing.is_set():
+            self._look_later()
 
     async def _create(self) -> None:
         started = time.monotonic()

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from sinas.errors import UnavailableError
+from sinas.sandbox import pool as pool_module
 from sinas.sandbox.base import Outcome, Returned, Sandbox, TimedOut
 from tests.sandbox.conftest import OpenSandbox, invocation, until, value_of
 
@@ -29,6 +30,26 @@ async def test_a_burst_is_answered_in_full_by_few_sandboxes(open_pool: OpenSandb
     assert [getattr(one, "value", one) for one in outcomes] == list(range(60))
     status = pool.status()
     assert len(status.idle) + len(status.in_use) <= 4
+
+
+async def test_brief_calls_do_not_make_the_pool_grow(
+    open_pool: OpenSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "_BRIEF_SECONDS", 60)
+    pool = await open_pool(max_size=4, min_idle=2)
+    await eventually_idle(pool, 2)
+    await run_all(pool, range(20))
+    await eventually_idle(pool, 2)
+    assert len(pool.status().idle) == 2
+
+
+async def test_long_calls_make_the_pool_grow(open_pool: OpenSandbox) -> None:
+    pool = await open_pool(max_size=3)
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(pool.run(invocation(SLEEP, input=30))) for _ in range(3)]
+        await until(lambda: len(pool.status().in_use) == 3)
+        for task in running:
+            task.cancel()
 
 
 async def test_calls_run_side_by_side(open_pool: OpenSandbox) -> None:

@@ -89,9 +89,11 @@ def variables(stack: Stack) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", help="only these, such as p12_auth_me")
+    parser.add_argument("rows", nargs="*", metavar="row", help="only these, such as p12_auth_me")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results.md")
     arguments = parser.parse_args()
+    if unknown := set(arguments.rows) - set(ROWS):
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     uvloop.run(run_all(arguments.rows or ROWS, arguments.results))
 
 

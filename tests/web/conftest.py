@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import Body, FastAPI, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from sqlalchemy import text
 
 from sinas.app import create_app
 from sinas.context import AppContext
+from sinas.crud.schema import Input
 from sinas.models import User
 from sinas.settings import Settings
 from sinas.web.deps import InUnit
@@ -18,7 +19,7 @@ from tests.fixtures.client import BASE_URL
 from tests.fixtures.state import in_own_task
 
 
-class Shape(BaseModel):
+class Shape(Input):
     """A body with a field inside a field."""
 
     name: str

@@ -143,6 +143,20 @@ async def test_field_errors_are_named_by_path(http: httpx.AsyncClient) -> None:
     assert body["detail"].startswith("name: ")
 
 
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b'{"name": }', "The request body is not valid JSON at character 9: "),
+        (b'{"name": "a", "sizes": {}, "shoes": 1}', "shoes: There is no such field"),
+    ],
+)
+async def test_the_sentence_speaks_of_the_request_not_of_the_framework(
+    http: httpx.AsyncClient, body: bytes, sentence: str
+) -> None:
+    answer = await http.post("/shape", content=body, headers={"content-type": "application/json"})
+    assert assert_problem(answer, 422, "invalid_input")["detail"].startswith(sentence)
+
+
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[]", b"", b"null", b'"text"'])
 async def test_a_body_that_is_no_object_is_a_422(http: httpx.AsyncClient, body: bytes) -> None:
     answer = await http.post("/shape", content=body, headers={"content-type": "application/json"})

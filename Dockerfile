@@ -6,21 +6,21 @@ ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore \
+    PIP_BREAK_SYSTEM_PACKAGES=1 \
     MALLOC_ARENA_MAX=2
 
 WORKDIR /srv/sinas
-RUN python3 -m venv /opt/sinas
-ENV PATH=/opt/sinas/bin:$PATH
 
-# The locks first: a change of code alone does not install anything again.
+# No virtual environment: the image is one. The locks first: a change of code alone does not install anything again.
 COPY requirements/server.txt requirements/build.txt requirements/
-RUN pip install --require-hashes -r requirements/server.txt -r requirements/build.txt
+RUN python3 -m pip install --require-hashes -r requirements/server.txt -r requirements/build.txt
 
 COPY pyproject.toml README.md LICENSE alembic.ini ./
 COPY migrations migrations
 COPY sinas sinas
-RUN pip install --no-deps --no-build-isolation --no-index -e . \
-    && python3 -m compileall -q sinas /opt/sinas/lib \
+RUN python3 -m pip install --no-deps --no-build-isolation --no-index -e . \
+    && python3 -m compileall -q sinas \
     && useradd --system --uid 10001 --home-dir /srv/sinas --shell /usr/sbin/nologin sinas \
     && mkdir -p /var/lib/sinas && chown sinas: /var/lib/sinas
 

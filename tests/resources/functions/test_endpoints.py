@@ -85,7 +85,7 @@ async def test_a_taken_name_answers_400(as_: SignIn) -> None:
         ({"timeout": 0}, "timeout", "greater"),
         ({"name": "has-hyphen"}, "name", "pattern"),
         ({"name": "1st"}, "name", "pattern"),
-        ({"unknown": 1}, "unknown", "permitted"),
+        ({"unknown": 1}, "unknown", "no such field"),
     ],
 )
 async def test_what_cannot_work_answers_422_and_saves_nothing(

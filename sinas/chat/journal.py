@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Executable, RowMapping, func, insert, select, update
+from sqlalchemy import Executable, Row, RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.authenticate import deferred_principal
@@ -33,9 +33,11 @@ from sinas.models import (
     TurnStatus,
 )
 
-# How many more rows than messages to read: results travel with their calls.
+# Rows read beyond the window, so that a round that begins before it is whole; and how much of
+# the chat to read when a round had more calls than that.
+_SLACK = 20
 _RESULT_FACTOR = 3
-_LINE = Line.__slots__
+_LINE = Line.__slots__  # in the order of HISTORY's columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +95,21 @@ class Journal:
         return Subject(principal, row["Chat"], row["Agent"], row["LlmProvider"])
 
     async def history(self, session: AsyncSession, window: int) -> list[Line]:
-        """The newest messages, oldest first; enough rows for `window` with all results.
+        """The newest messages, oldest first; enough rows for `window` messages with all results.
 
         Messages of later turns are left out: they were sent while this one ran. Those of one
         turn stay together, as if each had been sent when the one before had ended.
         """
-        keys = {
-            "chat_id": self.turn.chat_id,
-            "seq": self.turn.seq,
-            "rows": window * _RESULT_FACTOR,
-        }
-        rows = (await session.execute(HISTORY, keys)).mappings().all()
-        told = list(reversed(rows))
-        told.sort(key=lambda row: row["turn_seq"] or 0)
-        return [Line(**{key: row[key] for key in _LINE}) for row in told]
+        rows = await self._newest(session, window + _SLACK)
+        if len(rows) == window + _SLACK and _results_without_call(rows) > _SLACK:
+            rows = await self._newest(session, (window + _SLACK) * _RESULT_FACTOR)
+        rows.reverse()
+        rows.sort(key=lambda row: row[0] or 0)
+        return [Line(**dict(zip(_LINE, row[1:], strict=True))) for row in rows]
+
+    async def _newest(self, session: AsyncSession, limit: int) -> list[Row[Any]]:
+        keys = {"chat_id": self.turn.chat_id, "seq": self.turn.seq, "rows": limit}
+        return list((await session.execute(HISTORY, keys)).all())
 
     async def last_calls(self, session: AsyncSession) -> list[ToolCall]:
         """The calls of this turn's newest round in order, finished ones too."""
@@ -315,6 +318,12 @@ class Journal:
             resource_name=call.resource[1] if call.resource else None,
             status=status,
         )
+
+
+def _results_without_call(rows: Sequence[Row[Any]]) -> int:
+    """How many results at the old end belong to a round that was cut off."""
+    made = {call["id"] for row in rows for call in row.tool_calls or ()}
+    return sum(row.role == "tool" and row.tool_call_id not in made for row in rows)
 
 
 def _wire(call: PlannedCall) -> JsonObject:

@@ -122,7 +122,7 @@ class _Exchange:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(1 << 18)
+            data = self._socket.recv(1 << 16)
         except BlockingIOError:
             return
         except OSError:

@@ -1,10 +1,14 @@
 """What really arrives at the provider."""
 
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
 
+from sinas.chat.journal import Journal
+from sinas.chat.prompt import Line
+from sinas.models import Turn
 from tests.chat.support import Talk, Talks, text_of
 from tests.factories.chats import make_agent, make_message
 from tests.factories.llm import make_provider
@@ -112,6 +116,35 @@ async def test_history_has_a_window(talks: Talks, monkeypatch: pytest.MonkeyPatc
         await make_message(talk.context, chat_row(talk), content=f"m{number}")
     await talk.stream("last")
     assert [m["content"] for m in sent(talks)["messages"]] == ["m7", "m8", "m9", "last"]
+
+
+async def test_a_round_larger_than_the_window_is_sent_whole(
+    talks: Talks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(vars(talks.context.settings.chat), "max_history_messages", 4)
+    talk = await talks([words(1)])
+    ids = [f"c{number}" for number in range(40)]
+    calls = [
+        {"id": i, "type": "function", "function": {"name": "t", "arguments": "{}"}} for i in ids
+    ]
+    await make_message(talk.context, chat_row(talk), content="do it")
+    await make_message(
+        talk.context, chat_row(talk), role="assistant", content=None, tool_calls=calls
+    )
+    for i in ids:
+        await make_message(
+            talk.context, chat_row(talk), role="tool", content=f"r{i}", tool_call_id=i, name="t"
+        )
+    rows = await history_of(talk)
+    assert [row.tool_call_id for row in rows if row.role == "tool"] == ids
+    assert rows[-41].tool_calls == calls
+
+
+async def history_of(talk: Talk) -> list[Line]:
+    """What the context builder is given for a turn of this chat."""
+    turn = Turn(chat_id=UUID(talk.chat_id), seq=0)
+    async with talk.context.sessions() as session:
+        return await Journal(talk.context, turn).history(session, 4)
 
 
 def chat_row(talk: Talk) -> Any:

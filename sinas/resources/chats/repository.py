@@ -10,6 +10,7 @@ from sqlalchemy import (
     Select,
     Tuple,
     and_,
+    bindparam,
     false,
     func,
     or_,
@@ -22,7 +23,7 @@ from typing_extensions import override
 from sinas.auth.permissions import PathGrant
 from sinas.crud.repository import Repository
 from sinas.errors import InvalidInputError
-from sinas.models import Agent, Chat, Message, ToolCall, ToolCallStatus, Turn, User
+from sinas.models import Chat, Message, ToolCall, ToolCallStatus, Turn, User
 
 
 class ChatRepository(Repository[Chat]):
@@ -41,18 +42,12 @@ class ChatRepository(Repository[Chat]):
             *(or_(false(), *map(_about, group)) for group in groups),
         )
 
-    async def with_agent(self, chat_id: UUID) -> tuple[Chat, Agent | None] | None:
-        """A chat of anybody, and its agent unless that was deleted.
+    async def of_anybody(self, chat_id: UUID) -> Chat | None:
+        """A chat, whoever owns it.
 
         For the sending routes, whose contract tells other people's chats from unknown ids.
         """
-        statement = (
-            select(Chat, Agent)
-            .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
-            .where(Chat.id == chat_id, _not_expired())
-        )
-        row = (await self.session.execute(statement)).first()
-        return None if row is None else (row[0], row[1])
+        return await self.session.scalar(_OF_ANYBODY, {"chat_id": chat_id})
 
     async def session_chat(self, agent_id: UUID, session_key: str) -> Chat | None:
         """The live chat of a session, of whichever user, locked."""
@@ -142,3 +137,7 @@ def _position(cursor: str) -> Tuple:
         raise InvalidInputError(
             "cursor: use the X-Next-Cursor header of the page before, unchanged."
         ) from error
+
+
+# Made once: every message that is sent asks it.
+_OF_ANYBODY = select(Chat).where(Chat.id == bindparam("chat_id"), _not_expired())

@@ -137,24 +137,23 @@ class ChatService:
             NotFoundError: No such chat.
             ForbiddenError: Somebody else's chat, or no chat grant on its agent.
         """
-        chat, agent = await self.sendable(chat_id)
-        return await self._start(chat, agent, content, settings, channel_id=channel_id)
+        chat = await self.sendable(chat_id)
+        return await self._start(chat, content, settings, channel_id=channel_id)
 
-    async def sendable(self, chat_id: UUID) -> tuple[Chat, Agent | None]:
-        """A chat the caller may talk in, and its agent unless that was deleted.
+    async def sendable(self, chat_id: UUID) -> Chat:
+        """A chat the caller may talk in; its agent may have been deleted.
 
         Raises:
             NotFoundError: No such chat.
             ForbiddenError: Somebody else's chat, or no chat grant on its agent.
         """
-        found = await self.rows.with_agent(chat_id)
-        if found is None:
+        chat = await self.rows.of_anybody(chat_id)
+        if chat is None:
             raise _missing()
-        chat, agent = found
         if chat.user_id != self.principal.user_id:
             raise ForbiddenError("Not authorized to use this chat")
         self.agents.require_chat(chat.agent_namespace or "", chat.agent_name or "")
-        return chat, agent
+        return chat
 
     async def invoke(
         self, namespace: str, name: str, data: InvokeRequest, settings: Settings
@@ -169,7 +168,7 @@ class ChatService:
         agent = await self.agents.for_chat(namespace, name)
         chat = await self._invoked(agent, data)
         limit = agent.default_job_timeout or settings.function.timeout
-        return await self._start(chat, agent, data.message, settings, limit_seconds=limit)
+        return await self._start(chat, data.message, settings, limit_seconds=limit)
 
     async def _invoked(self, agent: Agent, data: InvokeRequest) -> Chat:
         """The chat of the call's session, made if there is none."""
@@ -239,14 +238,12 @@ class ChatService:
     async def _start(
         self,
         chat: Chat,
-        agent: Agent | None,
         content: Content,
         settings: Settings,
         *,
         limit_seconds: int | None = None,
         channel_id: str | None = None,
     ) -> StartedTurn:
-        del agent  # a chat without its agent still answers, with the default provider
         started = StartedTurn(
             turn_id=uuid7(),
             channel_id=channel_id or str(uuid4()),

@@ -19,6 +19,8 @@ from sinas.errors import UnavailableError
 _CONNECT_SECONDS = 10.0
 _UNREACHABLE = "The database is not reachable right now; try again in a moment."
 _BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+# What asyncpg says when the server's farewell has arrived but not been read yet.
+_BREAKING = (*_BROKEN, asyncpg.InternalClientError)
 
 
 class DirectReads:
@@ -48,7 +50,7 @@ class DirectReads:
                 try:
                     async with self._lent(self._idle.pop()) as connection:
                         return await connection.fetchrow(statement, *parameters)
-                except _BROKEN:
+                except _BREAKING:
                     # Whatever else is idle broke with it, or shows on its own try that it did not.
                     continue
             try:

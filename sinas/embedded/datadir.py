@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import psutil
+
 from sinas.embedded.errors import StartupError
 from sinas.settings import read_settings, use_defaults
 
@@ -228,17 +230,7 @@ def read_runtime(root: Path) -> Runtime | None:
     except FileNotFoundError:
         return None
     # A killed instance could not remove the file.
-    return loaded if _is_alive(loaded["pid"]) else None
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return loaded if psutil.pid_exists(loaded["pid"]) else None
 
 
 def connect(root: Path) -> Runtime | None:

@@ -1,1 +1,1 @@
-"""Pure helpers that would make sense in another project: no I/O, no sinas imports but errors."""
+"""What would make sense in another project: imports nothing of sinas but its errors."""

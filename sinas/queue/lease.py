@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import structlog
 from sqlalchemy import ColumnElement, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -58,7 +59,7 @@ class WorkerLease:
             rows = await connection.execute(
                 select(Worker.id, Worker.pid).where(Worker.hostname == _host())
             )
-            dead = [row.id for row in rows if not _is_alive(row.pid)]
+            dead = [row.id for row in rows if not psutil.pid_exists(row.pid)]
             await connection.execute(delete(Worker).where(Worker.id.in_(dead)))
             await connection.execute(
                 insert(Worker).values(
@@ -111,13 +112,3 @@ class WorkerLease:
 def _host() -> str:
     """Where a pid means something: the host, and its pid namespace where containers share one."""
     return f"{socket.gethostname()}/{Path('/proc/self/ns/pid').readlink().name}"
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -1,7 +1,7 @@
 """The events of a turn, as they go over the wire (`event:` name and `data:` object)."""
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 from sinas.kit.json_types import JsonObject
 from sinas.llm.base import Delta
@@ -26,14 +26,6 @@ class Event:
 
     name: str
     data: JsonObject
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether nothing follows it on its channel."""
-        return self.name in TERMINAL
-
-
-Events: TypeAlias = list[Event]
 
 
 def message(

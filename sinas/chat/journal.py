@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Executable, Row, RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, Executable, Row, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.authenticate import deferred_principal
@@ -139,9 +139,7 @@ class Journal:
                 status=TurnStatus.WAITING if waits else TurnStatus.RUNNING,
                 lease_owner=None if waits else self.turn.lease_owner,
             )
-            message_id = await self._add_message(
-                unit, "assistant", content or None, tool_calls=[_wire(call) for call in calls]
-            )
+            message_id = await self._add_message(unit, content, calls)
             rows = [self._row(call, message_id, n, waits=waits) for n, call in enumerate(calls)]
             unit.session.add_all(rows)
             return rows
@@ -202,12 +200,7 @@ class Journal:
     async def abandon(self) -> None:
         """Leave the turn without an owner: a sweep queues it anew and counts the attempt."""
         async with self._app.unit() as unit:
-            await unit.session.execute(
-                update(Turn)
-                .where(Turn.id == self.turn.id, Turn.fence == self.turn.fence)
-                .where(Turn.status == TurnStatus.RUNNING)
-                .values(lease_owner=None)
-            )
+            await unit.session.execute(update(Turn).where(*self._held()).values(lease_owner=None))
 
     async def is_stop_requested(self) -> bool:
         """Whether somebody asked to stop the turn."""
@@ -219,8 +212,7 @@ class Journal:
         """Put the turn back to be taken by anyone: its new generation, None if it is not ours."""
         statement = (
             update(Turn)
-            .where(Turn.id == self.turn.id, Turn.fence == self.turn.fence)
-            .where(Turn.status == TurnStatus.RUNNING)
+            .where(*self._held())
             .values(
                 status=TurnStatus.QUEUED,
                 lease_owner=None,
@@ -248,27 +240,29 @@ class Journal:
             row = (await session.execute(statement)).first()
         return None if row is None else (row.id, row.generation)
 
-    async def _write(self, statement: Executable, **values: Any) -> RowMapping:
+    async def _write(self, statement: Executable, **values: Any) -> None:
         """Run a statement that writes under the fence and answers with a row when it did."""
         keys = {"turn_id": self.turn.id, "fence": self.turn.fence, **values}
         async with self._app.autocommit.connect() as connection:
-            row = (await connection.execute(statement, keys)).mappings().first()
+            row = (await connection.execute(statement, keys)).first()
         if row is None:
             raise LeaseLostError("Another worker has taken this turn over.")
-        return row
 
-    async def _hold(self, unit: Unit, **values: Any) -> None:
-        """Lock the turn's row and check the fence."""
-        held = (
+    def _held(self) -> tuple[ColumnElement[bool], ...]:
+        """SQL: the turn is still this worker's."""
+        return (
             Turn.id == self.turn.id,
             Turn.fence == self.turn.fence,
             Turn.status == TurnStatus.RUNNING,
         )
-        statement: Any = select(Turn.id).where(*held).with_for_update()
+
+    async def _hold(self, unit: Unit, **values: Any) -> None:
+        """Lock the turn's row and check the fence."""
+        statement: Any = select(Turn.id).where(*self._held()).with_for_update()
         if values:
             statement = (
                 update(Turn)
-                .where(*held)
+                .where(*self._held())
                 .values(**values)
                 .returning(Turn.id)
                 .execution_options(synchronize_session=False)
@@ -276,25 +270,25 @@ class Journal:
         if (await unit.session.execute(statement)).first() is None:
             raise LeaseLostError("Another worker has taken this turn over.")
 
-    async def _add_message(self, unit: Unit, role: str, content: str | None, **fields: Any) -> UUID:
+    async def _add_message(self, unit: Unit, content: str, calls: Sequence[PlannedCall]) -> UUID:
+        """The model's message with its calls."""
         message_id = uuid7()
         await unit.session.execute(
             insert(Message).values(
                 id=message_id,
                 chat_id=self.turn.chat_id,
                 turn_id=self.turn.id,
-                role=role,
-                content=None if content is None else storable(content),
-                **fields,
+                role="assistant",
+                content=storable(content) or None,
+                tool_calls=[_wire(call) for call in calls],
             )
         )
-        if role != "tool":
-            await unit.session.execute(
-                update(Chat)
-                .where(Chat.id == self.turn.chat_id)
-                .values(last_message_at=func.clock_timestamp())
-                .execution_options(synchronize_session=False)
-            )
+        await unit.session.execute(
+            update(Chat)
+            .where(Chat.id == self.turn.chat_id)
+            .values(last_message_at=func.clock_timestamp())
+            .execution_options(synchronize_session=False)
+        )
         return message_id
 
     def _row(self, call: PlannedCall, message_id: UUID, position: int, *, waits: bool) -> ToolCall:

@@ -24,10 +24,6 @@ class AgentRepository(Repository[Agent]):
         """Rows the caller may do `action` on."""
         return super().visible(action).where(Agent.deleted_at.is_(None))
 
-    def chattable(self) -> Select[Any]:
-        """Active agents the caller may chat with."""
-        return self.visible("chat").where(Agent.is_active)
-
     async def default(self) -> Agent | None:
         """The default agent, whether or not the caller may see it."""
         statement = self.visible_to_system().where(

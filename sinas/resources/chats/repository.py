@@ -23,7 +23,7 @@ from typing_extensions import override
 from sinas.auth.permissions import PathGrant
 from sinas.crud.repository import Repository
 from sinas.errors import InvalidInputError
-from sinas.models import Chat, Message, ToolCall, ToolCallStatus, Turn, User
+from sinas.models import Chat, Message, ToolCall, ToolCallStatus, Turn
 
 
 class ChatRepository(Repository[Chat]):
@@ -98,10 +98,6 @@ class ChatRepository(Repository[Chat]):
             or_(Turn.channel_id == channel_id, Turn.past_channels.contains([channel_id])),
         )
         return await self.session.scalar(statement)
-
-    async def email_of(self, user_id: UUID) -> str:
-        """The address of a chat's owner."""
-        return await self.session.scalar(select(User.email).where(User.id == user_id)) or ""
 
 
 def _about(grant: PathGrant) -> ColumnElement[bool]:

@@ -33,6 +33,16 @@ log = structlog.get_logger(__name__)
 JOB_DONE_PREFIX = "sinas:job:done:"
 # Published to make the worker of a turn stop it.
 TURN_STOP_PREFIX = "sinas:turn:stop:"
+# Published when an execution was cancelled: its worker kills the code.
+EXECUTION_CANCEL_PREFIX = "sinas:execution:cancel:"
+# Published when somebody answered what an execution's `input()` asks.
+EXECUTION_ANSWER_PREFIX = "sinas:execution:answer:"
+_SIGNAL_PREFIXES = (
+    JOB_DONE_PREFIX,
+    TURN_STOP_PREFIX,
+    EXECUTION_CANCEL_PREFIX,
+    EXECUTION_ANSWER_PREFIX,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +145,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     redis = open_redis(settings.redis.url)
     signer = TokenSigner(settings.auth.secret_key.get_secret_value())
     llm = LlmClient()
-    signals = Signals(redis, prefixes=(JOB_DONE_PREFIX, TURN_STOP_PREFIX))
+    signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:
             background = Background(group)

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 import uvloop
@@ -14,7 +14,9 @@ import uvloop
 from sinas.context import AppContext, WorkerContext, open_context
 from sinas.kit.json_types import JsonObject
 from sinas.logs import configure_logging
+from sinas.queue.commands import serve_commands
 from sinas.queue.job import Queue
+from sinas.queue.lanes import function_lanes
 from sinas.queue.lease import WorkerLease
 from sinas.queue.worker import QueueWorker
 from sinas.registry import RESOURCES
@@ -66,13 +68,13 @@ class RunningWorker:
 async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningWorker]:
     """Start taking jobs; on leaving the block, drain, then free what is left."""
     settings = context.settings
-    queue, max_jobs = _queue(kind, settings)
+    queue, lanes = _queue(kind, settings)
     async with AsyncExitStack() as stack:
         sandbox: list[Sandbox] = []
         lease = WorkerLease(
             context.engine,
             queue=queue,
-            max_jobs=max_jobs,
+            max_jobs=lanes[""],
             term=timedelta(seconds=settings.queue.lease_seconds),
             info=lambda: _info(sandbox),
         )
@@ -94,17 +96,18 @@ async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningW
             tools=tuple(r.tools(context) for r in RESOURCES if r.tools is not None),
         )
         jobs = [job for resource in RESOURCES for job in resource.jobs]
-        queue_worker = QueueWorker(context.redis, queue, jobs, worker, max_jobs)
+        queue_worker = QueueWorker(context.redis, queue, jobs, worker, lanes)
         async with asyncio.TaskGroup() as group:
             renewing = group.create_task(lease.keep())
             taking = group.create_task(_until_cancelled(queue_worker))
+            beside = [group.create_task(work) for work in _beside(kind, worker)]
             try:
                 await context.signals.ready()
                 yield RunningWorker(worker, queue_worker)
             finally:
                 await queue_worker.drain(settings.queue.drain_seconds)
-                renewing.cancel()
-                taking.cancel()
+                for task in (renewing, taking, *beside):
+                    task.cancel()
 
 
 async def _until_cancelled(worker: QueueWorker) -> None:
@@ -112,10 +115,18 @@ async def _until_cancelled(worker: QueueWorker) -> None:
         await worker.main()
 
 
-def _queue(kind: Kind, settings: Settings) -> tuple[Queue, int]:
+def _beside(kind: Kind, worker: WorkerContext) -> Iterator[Coroutine[Any, Any, None]]:
+    """What a worker does besides taking jobs."""
     if kind == "functions":
-        return Queue.FUNCTIONS, settings.queue.function_concurrency
-    return Queue.AGENTS, settings.queue.agent_concurrency
+        app = worker.app
+        commands = [command for resource in RESOURCES for command in resource.commands]
+        yield serve_commands(app.redis, app.signals, worker.worker_id, commands, worker)
+
+
+def _queue(kind: Kind, settings: Settings) -> tuple[Queue, dict[str, int]]:
+    if kind == "functions":
+        return Queue.FUNCTIONS, function_lanes(settings)
+    return Queue.AGENTS, {"": settings.queue.agent_concurrency}
 
 
 def _info(sandbox: list[Sandbox]) -> JsonObject:

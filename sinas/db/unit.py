@@ -19,7 +19,7 @@ class QueuedJob:
     """A job that is pushed once the rows it reads are committed.
 
     Attributes:
-        queue: Redis key of the queue.
+        queue: Redis key of the queue's lane.
         name: The job's registered name.
         job_id: Duplicates of one id collapse into one entry.
         args: JSON scalars.

@@ -1,5 +1,6 @@
 """SQLAlchemy models. Central on purpose: relationships cross slices and alembic sees all."""
 
+from sinas.models.artifacts import Artifact
 from sinas.models.chats import (
     TERMINAL_TOOL_CALL,
     TERMINAL_TURN,
@@ -12,9 +13,14 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
+from sinas.models.dependencies import Dependency, Environment
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
+    Batch,
+    BatchKind,
+    CallbackStatus,
     Execution,
+    ExecutionKind,
     ExecutionStatus,
     Function,
     FunctionVersion,
@@ -30,6 +36,16 @@ from sinas.models.identity import (
     UserRole,
 )
 from sinas.models.llm import LlmProvider
+from sinas.models.secrets import Secret, SecretVisibility
+from sinas.models.triggers import (
+    DeliveryStatus,
+    HttpMethod,
+    ResponseMode,
+    Schedule,
+    TargetType,
+    Webhook,
+    WebhookDelivery,
+)
 from sinas.models.workers import Worker
 
 __all__ = [
@@ -38,17 +54,31 @@ __all__ = [
     "TERMINAL_TURN",
     "Agent",
     "ApiKey",
+    "Artifact",
+    "Batch",
+    "BatchKind",
+    "CallbackStatus",
     "Chat",
+    "DeliveryStatus",
+    "Dependency",
+    "Environment",
     "Execution",
+    "ExecutionKind",
     "ExecutionStatus",
     "Function",
     "FunctionVersion",
+    "HttpMethod",
     "LlmProvider",
     "Message",
     "OtpSession",
     "RefreshToken",
+    "ResponseMode",
     "Role",
     "RolePermission",
+    "Schedule",
+    "Secret",
+    "SecretVisibility",
+    "TargetType",
     "ToolCall",
     "ToolCallStatus",
     "ToolGrant",
@@ -57,5 +87,7 @@ __all__ = [
     "TurnStatus",
     "User",
     "UserRole",
+    "Webhook",
+    "WebhookDelivery",
     "Worker",
 ]

@@ -160,6 +160,8 @@ class Turn(IdMixin, Base):
             user's own: tools act with what the caller held, live.
         generation: Part of the job id, so that a taken-over turn is a new job to the queue.
         timeout_seconds: Working time a turn may take in one run of a worker.
+        parent_execution_id: The execution whose code sent the message; calls of this turn are
+            that execution's children.
     """
 
     __tablename__ = "turns"
@@ -182,6 +184,9 @@ class Turn(IdMixin, Base):
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     chat_id: Mapped[UUID] = mapped_column(ForeignKey("chats.id", ondelete="CASCADE"))
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    parent_execution_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("executions.id", ondelete="SET NULL", use_alter=True), index=True
+    )
     access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
     channel_id: Mapped[str]
     past_channels: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")

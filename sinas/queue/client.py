@@ -36,6 +36,9 @@ class JobQueue:
                     pipe.ltrim(wake_key(job.queue), 0, WAKE_LIMIT)
             await pipe.execute()
 
-    async def pending(self, queue: str) -> int:
-        """How many jobs wait in a queue, delayed ones included."""
-        return int(await self._redis.zcard(queue))
+    async def pending(self, *lanes: str) -> int:
+        """How many jobs wait in the lanes of these keys, delayed ones included."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for lane in lanes:
+                pipe.zcard(lane)
+            return sum(await pipe.execute())

@@ -48,10 +48,25 @@ class Job(Generic[C, P]):
 
         `args` must be JSON scalars; keyword arguments are not passed on the wire.
         """
+        self.enqueue_in(unit, "", job_id, delay, *args, **kwargs)
+
+    def enqueue_in(
+        self,
+        unit: Unit,
+        lane: str,
+        job_id: str,
+        delay: timedelta = timedelta(0),
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """As `enqueue`, into a lane of the queue: a suffix such as `:nested`, with its own slots."""
         if kwargs:
             raise TypeError(f"{self.name}: job arguments are positional")
         unit.queue_job(
-            QueuedJob(queue=self.queue, name=self.name, job_id=job_id, args=args, delay=delay)
+            QueuedJob(
+                queue=f"{self.queue}{lane}", name=self.name, job_id=job_id, args=args, delay=delay
+            )
         )
 
 

@@ -60,6 +60,7 @@ class Signals:
         self._patterns = [f"{prefix}*" for prefix in prefixes]
         self._connection: AbstractConnection | None = None
         self._listeners: dict[str, set[Listener]] = {}
+        self._watchers: dict[str, set[Listener]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
         # SUBSCRIBEs on their way: one that a quick listener left behind must not confirm the
         # next one's, as an UNSUBSCRIBE is between them.
@@ -86,6 +87,19 @@ class Signals:
     async def ready(self) -> None:
         """Wait until the pattern subscriptions are in force."""
         await self._ready.wait()
+
+    @asynccontextmanager
+    async def watch(self, prefix: str) -> AsyncIterator[Listener]:
+        """Receive what comes after `prefix` in the name of each channel published on.
+
+        `prefix` is one of those the object was made with.
+        """
+        listener = Listener()
+        self._watchers.setdefault(prefix, set()).add(listener)
+        try:
+            yield listener
+        finally:
+            self._watchers[prefix].discard(listener)
 
     @asynccontextmanager
     async def listen(self, channel: str) -> AsyncIterator[Listener]:
@@ -156,8 +170,12 @@ class Signals:
     def _deliver(self, channel: str, data: bytes) -> None:
         for listener in self._listeners.get(channel, ()):
             listener.put(data)
+        for prefix, watchers in self._watchers.items():
+            if watchers and channel.startswith(prefix):
+                for listener in watchers:
+                    listener.put(channel.removeprefix(prefix).encode())
 
     def _resync(self) -> None:
-        for listeners in self._listeners.values():
+        for listeners in (*self._listeners.values(), *self._watchers.values()):
             for listener in listeners:
                 listener.put(RESYNC)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 
 from sinas.context import AppContext
+from sinas.queue.commands import Command
 from sinas.queue.job import AnyJob, AnySweep
 from sinas.tools.base import ToolProvider
 
@@ -21,6 +22,7 @@ class Resource:
         tools: Makes the provider of what agents may call, once per worker.
         jobs: What workers run.
         sweeps: What the scheduler runs again and again.
+        commands: What function workers do when an operator asks.
     """
 
     name: str
@@ -29,3 +31,4 @@ class Resource:
     tools: Callable[[AppContext], ToolProvider] | None = None
     jobs: tuple[AnyJob, ...] = ()
     sweeps: tuple[AnySweep, ...] = ()
+    commands: tuple[Command, ...] = ()

@@ -1,7 +1,8 @@
 """The sandbox protocol: run one call of user code somewhere that is not this process."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from sinas.kit.json_types import JsonObject, JsonValue
 
@@ -17,7 +18,13 @@ class Invocation:
         code: Python source of the module that defines `handler(input_data, context)`.
         input: First argument of the handler.
         context: Second argument; `access_token` in it is a secret and is never logged.
-        timeout_seconds: Wall-clock limit of the call.
+        timeout_seconds: Wall-clock limit of the call, without the time `input()` waits.
+        kind: `function` calls the entry point; `code` runs the module and takes the value of
+            its last expression and the files it wrote.
+        environment: Id of the built environment whose packages can be imported; None for none.
+        shared: Whether the code is trusted to run in the shared pool.
+        nested: Whether user code waits for this call: it then gets a sandbox although as many
+            as calls from outside may use are taken.
     """
 
     execution_id: str
@@ -27,6 +34,14 @@ class Invocation:
     input: JsonValue = field(repr=False)
     context: JsonObject = field(repr=False)
     timeout_seconds: float
+    kind: Literal["function", "code"] = "function"
+    environment: str | None = None
+    shared: bool = False
+    nested: bool = False
+
+
+# Answers what `input(prompt)` asks; raising TimeoutError makes `input()` raise it.
+Ask: TypeAlias = Callable[[str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +62,20 @@ class Captured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenFile:
+    """A file that code of kind `code` left in its working directory."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Returned(Captured):
     """The handler returned `value`, which took `answer_bytes` on the wire."""
 
     value: JsonValue
     answer_bytes: int = field(default=0, compare=False)
+    files: tuple[WrittenFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +119,19 @@ Outcome: TypeAlias = Returned | Raised | TimedOut | OutOfMemory | Crashed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one kind of sandbox is made for.
+
+    Attributes:
+        kind: `sandbox` takes one call at a time, `shared` many.
+        memory_mb: Memory of one sandbox, in MiB.
+    """
+
+    kind: Literal["sandbox", "shared"]
+    memory_mb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxMember:
     """One warm sandbox of a pool."""
 
@@ -133,10 +170,11 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def run(self, invocation: Invocation) -> Outcome:
+    async def run(self, invocation: Invocation, ask: Ask | None = None) -> Outcome:
         """Run one call in a process of its own that shares nothing with any other call.
 
-        Faults of the user's code are outcomes, never exceptions.
+        Faults of the user's code are outcomes, never exceptions. In the shared pool the code's
+        `input(prompt)` calls `ask`, and its time limit stands still until that answers.
 
         Raises:
             UnavailableError: No sandbox became free within the acquire timeout.

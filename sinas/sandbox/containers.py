@@ -15,6 +15,7 @@ from sinas.settings import Settings
 
 _API_PORT = 8000
 _INSIDE = "/run/sinas"
+_ENVIRONMENTS = "/opt/sinas/environments"
 _BOOT = "import sys; sys.path.append('/opt/sinas'); from runner.__main__ import main; main()"
 # A million empty files would cost no space but seconds of wiping.
 _TMP_INODES = 32_768
@@ -46,7 +47,10 @@ def container_options(
     memory = sandbox.memory_mb * 1024 * 1024
     host = api.create_host_config(
         auto_remove=True,
-        binds={str(directory): {"bind": _INSIDE, "mode": "rw"}},
+        binds={
+            str(directory): {"bind": _INSIDE, "mode": "rw"},
+            str(settings.core.environments_dir): {"bind": _ENVIRONMENTS, "mode": "ro"},
+        },
         cap_drop=["ALL"],
         cap_add=["SETUID", "SETGID"],  # all the runner needs: one unprivileged user per call
         security_opt=["no-new-privileges"],
@@ -71,6 +75,7 @@ def container_options(
         "api_socket": f"{_INSIDE}/api.sock",
         "api_url": api_path,
         "api_port": _API_PORT,
+        "environments": _ENVIRONMENTS,
         "uid_base": _UID_BASE,
         "uid_count": _UID_COUNT,
         "home": "/tmp",  # noqa: S108 - the sandbox's own

@@ -128,6 +128,7 @@ class DockerSource:
         self._image = ensure_image(self._settings.sandbox, self._progress)
         self._client = connect()
         self._run.open()
+        self._settings.core.environments_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self._client, self._settings.core.instance_id)
         self._network = ensure_network(
             self._client,

@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from sinas.errors import UnavailableError
-from sinas.sandbox.base import Invocation, Outcome, SandboxMember, SandboxStatus
+from sinas.sandbox.base import Ask, Invocation, Outcome, SandboxMember, SandboxStatus
 from sinas.sandbox.link import Call, LinkLostError, RunnerLink, is_tainting
 from sinas.settings import SandboxSettings
 
@@ -141,7 +141,7 @@ class SandboxPool:
             await self.aclose()
             raise UnavailableError(f"No sandbox could be started: {failure}")
 
-    async def run(self, invocation: Invocation) -> Outcome:
+    async def run(self, invocation: Invocation, ask: Ask | None = None) -> Outcome:  # noqa: ARG002
         """Run one call; see `Sandbox.run`."""
         slot, call = await self._begin(invocation)
         tainted = True

@@ -29,6 +29,7 @@ _log = structlog.get_logger(__name__)
 _READY_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 _PREFIX = "sinas-run-"
+_ENVIRONMENTS = "/opt/sinas/environments"
 # The folder goes to the end: modules of the standard library must win.
 _BOOT = "import sys; sys.path.append({!r}); from runner.__main__ import main; main()"
 _FIRST_UID = 1_000_000_000  # above what distributions and user-namespace ranges hand out
@@ -152,6 +153,8 @@ class ProcessSource:
         """
         self._python = await asyncio.to_thread(base_python)
         await asyncio.to_thread(_remove_leftovers, self._owner)
+        environments = self._settings.core.environments_dir
+        await asyncio.to_thread(environments.mkdir, parents=True, exist_ok=True)
         failures = []
         for level in _levels(is_root=os.geteuid() == 0):
             self._level = level
@@ -235,12 +238,14 @@ class ProcessSource:
         sandbox = self._settings.sandbox
         mib = 1024 * 1024
         level = self._level
+        environments = self._settings.core.environments_dir
         countable = level.users or level.namespaces
         config: dict[str, Any] = {
             "control_fd": control,
             "api_url": self._settings.core.api_url,
             "home": str(directory / "home"),
             "wipe": [str(directory / "home")],
+            "environments": str(environments),
             "uid_span": [_FIRST_UID, _UIDS_PER_RUNNER] if level.users else None,
             "limits": {
                 "address_space": sandbox.memory_mb * mib,
@@ -252,7 +257,12 @@ class ProcessSource:
             config |= {
                 "home": "/tmp",  # noqa: S108 - a mount of its own
                 "wipe": ["/tmp", "/dev/shm"],  # noqa: S108 - likewise
-                "isolation": {"root": str(directory / "root"), "tmp_mb": sandbox.tmp_mb},
+                "environments": _ENVIRONMENTS,
+                "isolation": {
+                    "root": str(directory / "root"),
+                    "tmp_mb": sandbox.tmp_mb,
+                    "read_only": {str(environments): _ENVIRONMENTS},
+                },
             }
         return config
 

@@ -90,6 +90,8 @@ def encode_request(invocation: Invocation, limits: Limits) -> bytes:
         json.dumps(
             {
                 "v": protocol.VERSION,
+                "kind": invocation.kind,
+                "environment": invocation.environment,
                 "namespace": invocation.namespace,
                 "name": invocation.name,
                 "code": invocation.code,

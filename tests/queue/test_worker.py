@@ -15,7 +15,7 @@ from sinas.db.unit import QueuedJob
 from sinas.queue import worker as worker_module
 from sinas.queue.client import JobQueue
 from sinas.queue.job import AnyJob, Queue, job
-from sinas.queue.worker import QueueWorker
+from sinas.queue.worker import QueueWorker, released_slot
 from tests.queue.conftest import OwnRedis
 
 QUEUE = Queue.AGENTS
@@ -33,6 +33,7 @@ class Bench:
         self.most_at_once = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.answered = asyncio.Event()
         self._changed = asyncio.Event()
 
     @asynccontextmanager
@@ -76,16 +77,24 @@ async def elsewhere(bench: Bench, name: str) -> None:
         return
 
 
-JOBS: Sequence[AnyJob] = (note, fail, elsewhere)
+@job("tests.wait", queue=QUEUE, timeout=timedelta(seconds=30))
+async def waits(bench: Bench, name: str) -> None:
+    async with bench.run(name):
+        with released_slot():
+            await bench.answered.wait()
+
+
+JOBS: Sequence[AnyJob] = (note, fail, elsewhere, waits)
 
 
 def entry(name: str, *, of: AnyJob = note, **fields: Any) -> QueuedJob:
-    return QueuedJob(queue=of.queue, name=of.name, job_id=f"id:{name}", args=(name,), **fields)
+    fields.setdefault("queue", of.queue)
+    return QueuedJob(name=of.name, job_id=f"id:{name}", args=(name,), **fields)
 
 
 @asynccontextmanager
 async def working(redis: Redis, bench: Bench, max_jobs: int = 5) -> AsyncIterator[QueueWorker]:
-    worker = QueueWorker(redis, QUEUE, JOBS, bench, max_jobs)
+    worker = QueueWorker(redis, QUEUE, JOBS, bench, {"": max_jobs, ":nested": 1})
     task = asyncio.get_running_loop().create_task(worker.main())
     try:
         yield worker
@@ -151,6 +160,43 @@ async def test_no_more_jobs_at_once_than_allowed(context: AppContext, bench: Ben
         bench.gate.set()
         await bench.until(ended=8)
     assert bench.most_at_once == 3
+
+
+async def test_a_full_lane_leaves_the_other_its_slots(context: AppContext, bench: Bench) -> None:
+    """A job that waits for a job of the next lane gets its answer however full its own lane is."""
+    bench.gate.clear()
+    async with working(context.redis, bench, max_jobs=2):
+        await context.queue.push([entry(str(number)) for number in range(5)])
+        await bench.until(started=2)
+        await context.queue.push([entry("nested", queue=f"{QUEUE}:nested")])
+        await bench.until(started=3)
+        assert "nested" in bench.started
+        assert await context.queue.pending(QUEUE, f"{QUEUE}:nested") == 3
+        bench.gate.set()
+        await bench.until(ended=6)
+    assert bench.most_at_once == 3
+
+
+async def test_a_job_that_waits_for_people_lends_its_slot(
+    context: AppContext, bench: Bench
+) -> None:
+    async with working(context.redis, bench, max_jobs=1):
+        await context.queue.push([entry("patient", of=waits), entry("other")])
+        await bench.until(ended=1)
+        assert bench.ended == ["other"]
+        bench.answered.set()
+        await bench.until(ended=2)
+        bench.gate.clear()
+        await context.queue.push([entry("a"), entry("b")])
+        await bench.until(started=3)
+        await asyncio.sleep(0.05)
+        assert len(bench.started) == 3
+    assert released_outside_of_a_job() == "nothing happens"
+
+
+def released_outside_of_a_job() -> str:
+    with released_slot():
+        return "nothing happens"
 
 
 async def test_a_failing_job_ends_only_itself(context: AppContext, bench: Bench) -> None:

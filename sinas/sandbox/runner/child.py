@@ -38,7 +38,7 @@ class Limits:
 
 
 def become_call(
-    gate: socket.socket, *, uid: int, home: str, api_url: str, limits: Limits
+    gate: socket.socket, *, uid: int, home: str, api_url: str, environments: str, limits: Limits
 ) -> NoReturn:
     """Turn this fresh fork into the process of the next call. `uid` 0 keeps the user."""
     try:
@@ -48,7 +48,7 @@ def become_call(
         # Waiting here, forked and unprivileged, takes the fork out of the call's latency.
         _, descriptors, _, _ = socket.recv_fds(gate, 1, CALL_DESCRIPTORS)
         if len(descriptors) == CALL_DESCRIPTORS:
-            _serve(descriptors, home, api_url)
+            _serve(descriptors, home, api_url, environments)
     except MemoryError:
         os._exit(EXIT_NO_MEMORY)
     except BaseException as error:  # noqa: BLE001 - must not return into the parent's loop
@@ -101,12 +101,15 @@ def _drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def _serve(descriptors: list[int], home: str, api_url: str) -> None:
+def _serve(descriptors: list[int], home: str, api_url: str, environments: str) -> None:
     own_pid = os.getpid()
     _tidy(descriptors)
     _set_environment(home, api_url)
     request = json.loads(_read_frame())
     request["context"]["api_url"] = api_url
+    if request["environment"]:
+        # Last, so that no package can stand in for a module of the standard library.
+        sys.path.append(os.path.join(environments, request["environment"]))
     answer = execute(request)
     if os.getpid() != own_pid:
         return  # user code forked and its child ran on into here: one call, one answer

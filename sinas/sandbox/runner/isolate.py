@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import sysconfig
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _NEW_NS, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID = (
     0x00020000,
@@ -43,10 +43,12 @@ class Isolation:
     Attributes:
         root: An empty directory; the new root is mounted there.
         tmp_mb: Size of /tmp.
+        read_only: More directories to show, and where inside.
     """
 
     root: str
     tmp_mb: int
+    read_only: dict[str, str] = field(default_factory=dict)
 
 
 def enter(isolation: Isolation) -> None:
@@ -88,6 +90,8 @@ def _build_root(isolation: Isolation) -> None:
     for path in (sys.base_prefix, sys.base_exec_prefix, os.path.realpath("/etc/resolv.conf")):
         if not os.path.exists(root + path) and os.path.exists(path):
             _bind(path, root)
+    for path, inside in isolation.read_only.items():
+        _bind(path, root, inside)
     _hide_packages(root)
     _make_dev(root)
     os.makedirs(root + "/proc")
@@ -125,8 +129,8 @@ def _make_dev(root: str) -> None:
         os.symlink(target, f"{root}/dev/{name}")
 
 
-def _bind(path: str, root: str, *, read_only: bool = True) -> None:
-    target = root + path
+def _bind(path: str, root: str, inside: str = "", *, read_only: bool = True) -> None:
+    target = root + (inside or path)
     if os.path.isdir(path):
         os.makedirs(target, exist_ok=True)
     else:

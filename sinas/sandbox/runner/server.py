@@ -45,6 +45,7 @@ class Config:
             before it. 0 leaves every process the user it started as.
         home: HOME, TMPDIR and working directory of calls.
         wipe: Directories emptied after each call.
+        environments: Directory of built environments, one folder for each id.
         isolation: Namespaces to enter first; None where a container is around this already.
     """
 
@@ -57,6 +58,7 @@ class Config:
     uid_count: int = 1
     home: str = "/tmp"
     wipe: tuple[str, ...] = ()
+    environments: str = ""
     limits: Limits = field(default_factory=Limits)
     isolation: Isolation | None = None
 
@@ -159,6 +161,7 @@ class Server:
                 uid=uid,
                 home=self._config.home,
                 api_url=self._api_url,
+                environments=self._config.environments,
                 limits=self._config.limits,
             )
         inner.close()

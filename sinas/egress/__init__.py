@@ -1,0 +1,1 @@
+"""Requests that leave the installation: what may be reached, and the one client for it."""

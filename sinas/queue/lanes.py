@@ -1,0 +1,52 @@
+"""Lanes of the functions queue: who waits for whom never shares slots.
+
+A function that calls another one through the API holds its slot while it waits. If callees
+needed slots of the same kind, enough callers would fill a worker and nothing could ever end. So
+each depth of a chain has a lane of its own, and the deepest one always gets on.
+"""
+
+from typing import Final
+
+from sinas.settings import Settings
+
+# Where chains have no limit: deeper calls share the last lane.
+_DEPTHS_WITHOUT_LIMIT: Final = 8
+
+
+def function_lane(settings: Settings, *, depth: int, shared: bool) -> str:
+    """The lane of one call, as a suffix of the queue's key.
+
+    Args:
+        settings: For the longest chain.
+        depth: 1 for a call from outside.
+        shared: Whether it runs in the shared pool.
+    """
+    level = min(depth, _depths(settings)) - 1
+    return (":shared" if shared else "") + (f":{level}" if level else "")
+
+
+def function_lanes(settings: Settings) -> dict[str, int]:
+    """Every lane with its slots in one worker.
+
+    Calls from outside leave enough of SANDBOX_MAX_SIZE for those that functions make.
+    """
+    queue = settings.queue
+    nested = queue.nested_concurrency * (_depths(settings) - 1)
+    outer = max(1, min(queue.function_concurrency, settings.sandbox.max_size - nested))
+    lanes = {}
+    for depth in range(1, _depths(settings) + 1):
+        own = outer if depth == 1 else queue.nested_concurrency
+        lanes[function_lane(settings, depth=depth, shared=False)] = own
+        lanes[function_lane(settings, depth=depth, shared=True)] = queue.shared_concurrency
+    return lanes
+
+
+def sandboxes_needed(settings: Settings) -> int:
+    """How many sandboxes one worker may lease at the same time, whatever waits for what."""
+    lanes = function_lanes(settings)
+    slots = sum(count for suffix, count in lanes.items() if not suffix.startswith(":shared"))
+    return max(settings.sandbox.max_size, slots)
+
+
+def _depths(settings: Settings) -> int:
+    return settings.function.max_depth or _DEPTHS_WITHOUT_LIMIT

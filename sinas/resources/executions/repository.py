@@ -1,10 +1,21 @@
 """SQL of executions: what callers may see, and the few statements that move one along."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, ScalarSelect, bindparam, func, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Interval,
+    Row,
+    ScalarSelect,
+    bindparam,
+    func,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import override
@@ -25,6 +36,10 @@ _GIVEN = (
     "trigger_id",
     "tool_call_id",
     "idempotency_key",
+    "background",
+    "batch_id",
+    "callback_url",
+    "callback_status",
     "timeout_seconds",
     "status",
     "input_data",
@@ -32,7 +47,11 @@ _GIVEN = (
     "completed_at",
     "duration_ms",
 )
-_NOTHING: dict[str, Any] = dict.fromkeys((*_GIVEN, "chat_id", "parent_execution_id"))
+_NOTHING: dict[str, Any] = {
+    **dict.fromkeys((*_GIVEN, "chat_id", "parent_execution_id")),
+    "background": False,
+    "delay": timedelta(0),
+}
 
 
 def _existing(model: type[Chat] | type[Execution], parameter: str) -> ScalarSelect[UUID]:
@@ -45,6 +64,7 @@ _INSERT = (
     .values(
         {name: bindparam(name) for name in _GIVEN}
         | {
+            "queued_at": func.now() + bindparam("delay", type_=Interval()),
             "chat_id": _existing(Chat, "chat_id"),
             "parent_execution_id": _existing(Execution, "parent_execution_id"),
         }

@@ -15,7 +15,7 @@ from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import Schema, Violation, compile_schema
 from sinas.kit.time import utcnow
-from sinas.models import Execution, ExecutionStatus, Function, TriggerType
+from sinas.models import CallbackStatus, Execution, ExecutionStatus, Function, TriggerType
 from sinas.resources.executions.jobs import execute
 from sinas.resources.executions.repository import ExecutionRepository
 from sinas.settings import FunctionSettings
@@ -44,6 +44,10 @@ class Trigger:
     Attributes:
         id: Names the cause for people: `runtime-api`, a webhook's id, a chat's id.
         idempotency_key: A second start with the same key finds the first one's execution.
+        background: Whether nobody waits for the end: a final failure is then a dead letter.
+        delay: How long after now it may start at the earliest.
+        callback_url: Told when it ends; checked by whoever accepts it.
+        batch_id: The batch it is part of.
     """
 
     type: TriggerType
@@ -51,6 +55,10 @@ class Trigger:
     chat_id: UUID | None = None
     tool_call_id: str | None = None
     idempotency_key: str | None = None
+    background: bool = False
+    delay: timedelta = timedelta(0)
+    callback_url: str | None = None
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +138,11 @@ class ExecutionService:
             "chat_id": trigger.chat_id,
             "tool_call_id": trigger.tool_call_id,
             "idempotency_key": trigger.idempotency_key,
+            "background": trigger.background,
+            "batch_id": trigger.batch_id,
+            "callback_url": trigger.callback_url,
+            "callback_status": CallbackStatus.PENDING if trigger.callback_url else None,
+            "delay": trigger.delay,
             "timeout_seconds": timeout,
             "status": ExecutionStatus.FAILED if errors else ExecutionStatus.PENDING,
             "input_data": given if errors else coerced,
@@ -142,7 +155,7 @@ class ExecutionService:
                 execution_id=known.id, timeout_seconds=known.timeout_seconds, is_new=False
             )
         if not errors:
-            execute.enqueue(self.unit, str(key), timedelta(0), str(key))
+            execute.enqueue(self.unit, str(key), trigger.delay, str(key))
         return Started(execution_id=key, timeout_seconds=timeout, errors=errors)
 
     async def get(self, execution_id: UUID) -> Execution:

@@ -24,6 +24,7 @@ ROWS = (
     "p01_function_warm",
     "p02_function_rate",
     "p03_function_p99",
+    "shared_call",
     "p04_queue_start",
     "p05_pool_miss",
     "p07_first_content",
@@ -31,11 +32,13 @@ ROWS = (
     "p09_streams_64",
     "p10_tool_turn",
     "p21_round_trips",
+    "queue_drain",
+    "p06_p22_endurance",
     "p18_agent_worker_killed",
     "p19_function_worker_killed",
     "p15_start",
 )
-_LONGEST_SECONDS = 150
+_LONGEST_SECONDS = 600
 
 
 def command(row: str) -> list[str]:

@@ -6,6 +6,7 @@ from benchmarks.harness.http import Connection
 from benchmarks.harness.load import WorkFailedError
 
 ECHO = "/functions/bench/echo/execute"
+SHARED_ECHO = "/functions/bench/shared_echo/execute"
 SLEEP = "/functions/bench/sleep/execute"
 _GIVEN = {"x": "hello", "n": 3}
 
@@ -16,7 +17,16 @@ async def echo(connection: Connection, _: int) -> float:
     Raises:
         WorkFailedError: It did not return what it was given.
     """
-    answer = await connection.request("POST", ECHO, {"input": _GIVEN})
+    return await _call(connection, ECHO)
+
+
+async def shared_echo(connection: Connection, _: int) -> float:
+    """As `echo`, in the shared pool."""
+    return await _call(connection, SHARED_ECHO)
+
+
+async def _call(connection: Connection, path: str) -> float:
+    answer = await connection.request("POST", path, {"input": _GIVEN})
     if answer.status != 200:
         raise WorkFailedError(f"status {answer.status}: {answer.body[:200]!r}")
     told: dict[str, Any] = answer.json()

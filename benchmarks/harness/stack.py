@@ -33,7 +33,11 @@ SLEEP_CODE = (
     "    time.sleep(input_data['seconds'])\n    return input_data\n"
 )
 _SCHEMA = {"type": "object"}
-_FUNCTIONS = {"echo": ECHO_CODE, "sleep": SLEEP_CODE}
+_FUNCTIONS: dict[str, dict[str, Any]] = {
+    "echo": {"code": ECHO_CODE},
+    "shared_echo": {"code": ECHO_CODE, "shared_pool": True},
+    "sleep": {"code": SLEEP_CODE},
+}
 _AGENTS: dict[str, dict[str, Any]] = {
     "words": {"model": "words-50"},
     "slow": {"model": "words-50-slow"},
@@ -187,9 +191,9 @@ async def prepare(server: Server, upstream: str) -> None:
         made = await server.call("POST", "/api/v1/llm-providers", {"name": "bench", **body})
     else:
         made = await server.call("PATCH", f"/api/v1/llm-providers/{known['id']}", body)
-    for name, code in _FUNCTIONS.items():
-        fields = {"code": code, "input_schema": _SCHEMA, "output_schema": _SCHEMA}
-        await _ensure(server, "functions", name, fields)
+    for name, function in _FUNCTIONS.items():
+        schemas = {"input_schema": _SCHEMA, "output_schema": _SCHEMA}
+        await _ensure(server, "functions", name, {**function, **schemas})
     for name, fields in _AGENTS.items():
         await _ensure(server, "agents", name, {"llm_provider_id": made["id"], **fields})
 

@@ -10,6 +10,7 @@ from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
 from sinas.resources.jobs.resource import RESOURCE as JOBS
 from sinas.resources.llm_providers.resource import RESOURCE as LLM_PROVIDERS
 from sinas.resources.roles.resource import RESOURCE as ROLES
+from sinas.resources.secrets.resource import RESOURCE as SECRETS
 from sinas.resources.users.resource import RESOURCE as USERS
 
 RESOURCES: tuple[Resource, ...] = (
@@ -22,5 +23,6 @@ RESOURCES: tuple[Resource, ...] = (
     JOBS,
     LLM_PROVIDERS,
     ROLES,
+    SECRETS,
     USERS,
 )

@@ -157,6 +157,26 @@ SAMPLES = (
         wrong=(("name", ""), ("name", 7), ("description", 7), ("email_domain", "not a domain")),
     ),
     Sample(
+        name="secrets",
+        collection="/api/v1/secrets",
+        actor="admin",  # of shared ones; private ones are in the slice's own tests
+        item="{name}",
+        create={"name": "API_KEY", "value": "hunter2-hunter2", "description": "Weather"},
+        change={"description": "Wind"},
+        duplicate=201,  # storing again replaces the value
+        secret=("value",),
+        seen_by_others=True,
+        required=("name", "value"),
+        wrong=(
+            ("name", "with-hyphen"),
+            ("name", 7),
+            ("value", ""),
+            ("value", 7),
+            ("description", 7),
+            ("visibility", "public"),
+        ),
+    ),
+    Sample(
         name="users",
         collection="/api/v1/users",
         actor="admin",

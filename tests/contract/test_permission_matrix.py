@@ -208,7 +208,12 @@ async def test_who_may_can(
 
 
 # Built-in protections, each tested with its resource.
-ADMIN_CANNOT: set[str] = set()
+ADMIN_CANNOT = {
+    # Private secrets are their user's alone.
+    "GET /api/v1/secrets/{name}",
+    "PUT /api/v1/secrets/{name}",
+    "DELETE /api/v1/secrets/{name}",
+}
 OWNER_CANNOT_READ = {
     # Providers and other people's affairs belong to admins.
     "GET /api/v1/llm-providers/{name}",

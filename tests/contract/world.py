@@ -14,6 +14,7 @@ from tests.factories.chats import make_agent, make_chat, make_message, make_turn
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
+from tests.factories.secrets import make_secret
 
 # In every text that is the owner's alone; found in somebody else's answer, it is a leak.
 MARK = "4f1c-only-for-its-owner"
@@ -39,6 +40,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "permission_key": "sinas.agents.read:own",
         "permission_value": True,
     },
+    ("POST", "/api/v1/secrets"): {"name": "NEW", "value": "x", "visibility": "private"},
     ("POST", "/api/v1/users"): {"email": "new@example.com"},
     ("POST", "/agents/{namespace}/{agent_name}/invoke"): {"message": "hello"},
     ("POST", "/chats/{chat_id}/messages"): {"content": "hello"},
@@ -52,6 +54,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
 }
 QUERIES: dict[tuple[str, str], dict[str, str]] = {
     ("DELETE", "/api/v1/roles/{name}/permissions"): {"permission_key": "sinas.agents.read:own"},
+    ("DELETE", "/api/v1/secrets/{name}"): {"visibility": "private"},
 }
 
 
@@ -136,6 +139,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         chat_id=chat.id,
         completed_at=utcnow(),
     )
+    secret = await make_secret(context, owner, MARK, name="WORLDS", description=MARK)
     role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
     key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
     return World(
@@ -158,5 +162,6 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "/functions": {"name": function.name},
             "/api/v1/llm-providers": {"name": provider.name},
             "/api/v1/roles": {"name": role.name},
+            "/api/v1/secrets": {"name": secret.name},
         },
     )

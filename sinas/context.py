@@ -18,12 +18,16 @@ from sinas.auth.authenticate import Authenticator
 from sinas.auth.tokens import TokenSigner
 from sinas.db.engine import open_engine
 from sinas.db.unit import Unit, unit_of_work
+from sinas.egress.client import GuardedClient
+from sinas.egress.policy import EgressPolicy
 from sinas.errors import ConfigurationError
+from sinas.kit.addresses import parse_networks
 from sinas.kit.crypto import Cipher
 from sinas.llm.client import LlmClient
 from sinas.queue.client import JobQueue
 from sinas.queue.signals import Signals
 from sinas.sandbox.base import Sandbox
+from sinas.sandbox.environments import Environments
 from sinas.settings import Settings
 from sinas.tools.base import ToolProvider
 
@@ -61,6 +65,7 @@ class AppContext:
     signer: TokenSigner
     cipher: Cipher
     llm: LlmClient
+    http: GuardedClient
     background: "Background"
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
@@ -100,6 +105,7 @@ class WorkerContext:
     Attributes:
         worker_id: This process's lease; rows it works on carry it as `lease_owner`.
         sandbox: Where user code runs; None in workers that run none.
+        environments: Packages that user code can import; None likewise.
         tools: Providers of what agents may call.
         lease_lost: Set when other workers may have taken this one's work over.
     """
@@ -108,6 +114,7 @@ class WorkerContext:
     worker_id: UUID
     lease_lost: asyncio.Event
     sandbox: Sandbox | None = None
+    environments: Environments | None = None
     tools: tuple[ToolProvider, ...] = ()
 
 
@@ -145,6 +152,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     redis = open_redis(settings.redis.url)
     signer = TokenSigner(settings.auth.secret_key.get_secret_value())
     llm = LlmClient()
+    http = GuardedClient(EgressPolicy(parse_networks(settings.sandbox.egress_allow)))
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:
@@ -164,11 +172,13 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     signer=signer,
                     cipher=Cipher(settings.auth.encryption_key.get_secret_value()),
                     llm=llm,
+                    http=http,
                     background=background,
                 )
             finally:
                 background.cancel()
     finally:
+        await http.aclose()
         await llm.aclose()
         await redis.aclose()
         await engine.dispose()

@@ -1,0 +1,1 @@
+"""Python packages that functions may import."""

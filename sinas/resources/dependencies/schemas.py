@@ -1,0 +1,64 @@
+"""Bodies of the package operations."""
+
+from datetime import datetime
+from typing import Self
+from uuid import UUID
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+from pydantic import Field, field_validator, model_validator
+
+from sinas.crud.schema import Input, Output
+
+
+class DependencyInstall(Input):
+    """A package to approve: its name, and a version unless the newest will do.
+
+    `{"package_name": "requests==2.32.0"}` says the same as
+    `{"package_name": "requests", "version": "2.32.0"}`.
+    """
+
+    package_name: str = Field(min_length=1, max_length=255)
+    version: str | None = Field(None, max_length=255)
+
+    @field_validator("version")
+    @classmethod
+    def _check_version(cls, value: str | None) -> str | None:
+        return None if value is None else _version(value)
+
+    @model_validator(mode="after")
+    def _take_apart(self) -> Self:
+        name, equals, version = self.package_name.partition("==")
+        if equals:
+            if self.version is not None:
+                raise ValueError("give the version once: in package_name or in version")
+            self.version = _version(version.strip())
+        try:
+            found = Requirement(name)
+        except InvalidRequirement:
+            found = None
+        if found is None or found.name != name.strip():
+            raise ValueError(
+                f"'{name}' is no package name: letters, digits, '-', '_' and '.', without extras "
+                "or version ranges; an exact version goes into version"
+            )
+        self.package_name = canonicalize_name(name.strip())
+        return self
+
+
+def _version(value: str) -> str:
+    try:
+        return str(Version(value))
+    except InvalidVersion:
+        raise ValueError(f"'{value}' is no version; write it as in 2.32.0 (PEP 440)") from None
+
+
+class DependencyRead(Output):
+    """An approved package. `version` is null where the newest was asked for."""
+
+    id: UUID
+    package_name: str
+    version: str | None
+    installed_at: datetime
+    installed_by: UUID | None

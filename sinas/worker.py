@@ -16,11 +16,12 @@ from sinas.kit.json_types import JsonObject
 from sinas.logs import configure_logging
 from sinas.queue.commands import serve_commands
 from sinas.queue.job import Queue
-from sinas.queue.lanes import function_lanes
+from sinas.queue.lanes import function_lanes, sandboxes_needed
 from sinas.queue.lease import WorkerLease
 from sinas.queue.worker import QueueWorker
 from sinas.registry import RESOURCES
 from sinas.sandbox.base import Sandbox
+from sinas.sandbox.environments import Environments
 from sinas.sandbox.opening import open_sandbox
 from sinas.settings import Settings, load_settings
 
@@ -83,6 +84,7 @@ async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningW
                 settings,
                 worker_id=str(lease.worker_id),
                 progress=lambda line: log.info("sandbox.progress", step=line),
+                most=sandboxes_needed(settings),
             )
             stack.push_async_callback(opened.aclose)
             sandbox.append(opened)
@@ -93,6 +95,7 @@ async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningW
             worker_id=lease.worker_id,
             lease_lost=lease.lost,
             sandbox=sandbox[0] if sandbox else None,
+            environments=_environments(sandbox[0], settings) if sandbox else None,
             tools=tuple(r.tools(context) for r in RESOURCES if r.tools is not None),
         )
         jobs = [job for resource in RESOURCES for job in resource.jobs]
@@ -127,6 +130,12 @@ def _queue(kind: Kind, settings: Settings) -> tuple[Queue, dict[str, int]]:
     if kind == "functions":
         return Queue.FUNCTIONS, function_lanes(settings)
     return Queue.AGENTS, {"": settings.queue.agent_concurrency}
+
+
+def _environments(sandbox: Sandbox, settings: Settings) -> Environments:
+    return Environments(
+        settings.core.environments_dir, sandbox, build_seconds=settings.dependency.build_timeout
+    )
 
 
 def _info(sandbox: list[Sandbox]) -> JsonObject:

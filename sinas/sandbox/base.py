@@ -133,10 +133,18 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxMember:
-    """One warm sandbox of a pool."""
+    """One warm sandbox of a pool.
+
+    Attributes:
+        status: `idle` or `in_use`; a shared one is `running`, or `retiring` when it takes no
+            new calls and ends after its last one.
+        running: Calls in it now, paused ones included.
+        executions: Calls it ever took.
+    """
 
     name: str
     status: str
+    running: int
     executions: int
     age_seconds: float
 
@@ -149,6 +157,8 @@ class SandboxStatus:
         backend: `docker` or `process`.
         boundary: What separates a call from the host, as one readable line.
         warnings: What this back end does not isolate, and why it was chosen.
+        max_size: Most sandboxes at once, without the shared ones.
+        shared: The sandboxes of the shared pool.
     """
 
     backend: str
@@ -157,13 +167,39 @@ class SandboxStatus:
     idle: tuple[SandboxMember, ...]
     in_use: tuple[SandboxMember, ...]
     max_size: int
+    shared: tuple[SandboxMember, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """What a scaling did, in sandboxes of one worker."""
+
+    previous: int
+    current: int
+    added: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reloaded:
+    """What a reload did, in sandboxes of one worker.
+
+    Attributes:
+        replaced: Sandboxes that a new one stands for now.
+        failed: Sandboxes that stayed because no new one started.
+        errors: Why not, one sentence for each failure.
+    """
+
+    replaced: int
+    failed: int
+    errors: tuple[str, ...]
 
 
 class Sandbox(Protocol):
-    """A back end. Cancelling `run` kills the call it runs."""
+    """One worker's sandboxes and its shared pool. Cancelling `run` kills the call it runs."""
 
     async def start(self) -> None:
-        """Fill the pool to its minimum.
+        """Fill the pool to its minimum; the shared pool fills in the background.
 
         Raises:
             UnavailableError: The back end cannot work on this machine; the message says why.
@@ -177,12 +213,44 @@ class Sandbox(Protocol):
         `input(prompt)` calls `ask`, and its time limit stands still until that answers.
 
         Raises:
-            UnavailableError: No sandbox became free within the acquire timeout.
+            UnavailableError: No sandbox became free within the acquire timeout, or the shared
+                pool was scaled to nothing.
         """
         ...
 
     def status(self) -> SandboxStatus:
-        """Describe the pool now."""
+        """Describe both pools now."""
+        ...
+
+    async def scale_sandboxes(self, target: int) -> Scaled:
+        """Keep `target` sandboxes ready from now on; returns when they are.
+
+        Busy ones are never removed, so a smaller pool may be reached only later.
+
+        Raises:
+            InvalidInputError: `target` is negative or above the pool's maximum.
+            UnavailableError: A new sandbox did not start.
+        """
+        ...
+
+    async def reload_sandboxes(self) -> Reloaded:
+        """Replace every sandbox: idle ones before this returns, busy ones after their call."""
+        ...
+
+    async def scale_shared(self, target: int) -> Scaled:
+        """Have `target` sandboxes take shared calls from now on; returns when they do.
+
+        One that is no longer wanted takes no new calls and ends after its last one, however
+        long that waits for input.
+
+        Raises:
+            InvalidInputError: `target` is negative or above 10.
+            UnavailableError: A new sandbox did not start.
+        """
+        ...
+
+    async def reload_shared(self) -> Reloaded:
+        """Have new sandboxes take new shared calls; old ones end after their last call."""
         ...
 
     async def aclose(self) -> None:

@@ -10,6 +10,7 @@ from docker.api import APIClient
 from docker.errors import APIError, NotFound
 from docker.types import LogConfig, Ulimit
 
+from sinas.sandbox.base import Profile
 from sinas.sandbox.owner import Owner
 from sinas.settings import Settings
 
@@ -22,6 +23,9 @@ _TMP_INODES = 32_768
 _UID_BASE = 20_001
 _UID_COUNT = 10_000
 _REMOVAL_SECONDS = 20.0
+# A shared container has room for this many calls that each use all a sandbox may.
+_SHARED_PIDS = 8
+LABEL_TYPES = {"sandbox": "sandbox-executor", "shared": "shared-worker"}
 # Shared memory and message queues of System V and POSIX would outlive a call.
 _SYSCTLS = {
     "kernel.shmmni": "0",
@@ -32,19 +36,27 @@ _SYSCTLS = {
 
 
 def container_options(
-    api: APIClient, settings: Settings, *, directory: Path, network: str, api_path: str
+    api: APIClient,
+    settings: Settings,
+    profile: Profile,
+    *,
+    directory: Path,
+    network: str,
+    api_path: str,
 ) -> dict[str, Any]:
     """Arguments of `create_container` besides image, name and labels.
 
     Args:
         api: The client, which assembles the host part.
         settings: For the limits.
+        profile: What the container is made for.
         directory: Host directory with the control and API sockets.
         network: Id of the network.
         api_path: Path part of the API's base URL, usually "".
     """
     sandbox = settings.sandbox
-    memory = sandbox.memory_mb * 1024 * 1024
+    memory = profile.memory_mb * 1024 * 1024
+    is_shared = profile.kind == "shared"
     host = api.create_host_config(
         auto_remove=True,
         binds={
@@ -64,7 +76,7 @@ def container_options(
         mem_limit=memory,
         memswap_limit=memory,
         nano_cpus=round(sandbox.cpus * 1_000_000_000),
-        pids_limit=sandbox.pids,
+        pids_limit=sandbox.pids * (_SHARED_PIDS if is_shared else 1),
         ulimits=[Ulimit(name="nofile", soft=1024, hard=4096), Ulimit(name="core", soft=0, hard=0)],
         network_mode=network,
         restart_policy={"Name": "no"},
@@ -76,6 +88,8 @@ def container_options(
         "api_url": api_path,
         "api_port": _API_PORT,
         "environments": _ENVIRONMENTS,
+        "shared": is_shared,
+        "limits": {"processes": sandbox.pids if is_shared else 0},
         "uid_base": _UID_BASE,
         "uid_count": _UID_COUNT,
         "home": "/tmp",  # noqa: S108 - the sandbox's own
@@ -126,10 +140,12 @@ def remove_leftovers(
     """
     found = client.api.containers(
         all=True,
-        filters={"label": ["sinas.type=sandbox-executor", f"sinas.instance={instance_id}"]},
+        filters={"label": ["sinas.type", f"sinas.instance={instance_id}"]},
     )
     removed = 0
     for container in found:
+        if container["Labels"]["sinas.type"] not in LABEL_TYPES.values():
+            continue
         owner = Owner.of_labels(container.get("Labels") or {})
         if only_dead and (owner is None or not owner.is_known_dead):
             continue

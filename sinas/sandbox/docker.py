@@ -18,7 +18,13 @@ from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
 
 from sinas.errors import UnavailableError
-from sinas.sandbox.containers import container_options, remove_container, remove_leftovers
+from sinas.sandbox.base import Profile
+from sinas.sandbox.containers import (
+    LABEL_TYPES,
+    container_options,
+    remove_container,
+    remove_leftovers,
+)
 from sinas.sandbox.gateway import ApiGateway
 from sinas.sandbox.image import connect, ensure_image
 from sinas.sandbox.link import LinkLostError, RunnerLink
@@ -137,7 +143,7 @@ class DockerSource:
             self._run.lock_file,
         )
 
-    async def create(self) -> DockerMember:
+    async def create(self, profile: Profile) -> DockerMember:
         """Start a container and wait for its runner.
 
         Raises:
@@ -145,7 +151,7 @@ class DockerSource:
         """
         assert self._client is not None
         number = next(self._numbers)
-        name = f"sinas-sandbox-{self._short_id}-{number}"
+        name = f"sinas-{profile.kind}-{self._short_id}-{number}"
         directory = self._run.member(number)
         gateway = ApiGateway(directory / "api.sock", self._settings.core.api_url)
         remains = _Remains(self._client, directory, gateway)
@@ -154,9 +160,9 @@ class DockerSource:
             with socket.socket(socket.AF_UNIX) as listener:
                 _listen(listener, directory / "control.sock")
                 remains.container_id = await asyncio.to_thread(
-                    self._start_container, name, directory
+                    self._start_container, name, directory, profile
                 )
-                link = await self._ready_link(listener, remains.container_id)
+                link = await self._ready_link(listener, remains.container_id, profile)
         except BaseException as error:
             # Shielded: a cancelled start must not leave its container behind.
             await asyncio.shield(remains.remove())
@@ -165,18 +171,19 @@ class DockerSource:
             raise
         return DockerMember(name, link, remains)
 
-    def _start_container(self, name: str, directory: Path) -> str:
+    def _start_container(self, name: str, directory: Path, profile: Profile) -> str:
         assert self._client is not None
         api = self._client.api
         options = container_options(
             api,
             self._settings,
+            profile,
             directory=directory,
             network=self._network,
             api_path=urlsplit(self._settings.core.api_url).path,
         )
         labels = {
-            "sinas.type": "sandbox-executor",
+            "sinas.type": LABEL_TYPES[profile.kind],
             "sinas.pool": "true",
             "sinas.instance": self._settings.core.instance_id,
             "sinas.worker": self._worker_id,
@@ -192,8 +199,11 @@ class DockerSource:
             raise
         return container_id
 
-    async def _ready_link(self, listener: socket.socket, container_id: str) -> RunnerLink:
-        link = RunnerLink(await self._accept(listener, container_id), self._limits)
+    async def _ready_link(
+        self, listener: socket.socket, container_id: str, profile: Profile
+    ) -> RunnerLink:
+        control = await self._accept(listener, container_id)
+        link = RunnerLink(control, self._limits.of(profile))
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 await link.ready()

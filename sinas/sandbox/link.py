@@ -9,7 +9,7 @@ import socket
 import time
 from typing import Any
 
-from sinas.sandbox.base import Crashed, Invocation, Outcome, Raised, Returned, TimedOut
+from sinas.sandbox.base import Ask, Crashed, Invocation, Outcome, Raised, Returned, TimedOut
 from sinas.sandbox.runner import protocol
 from sinas.sandbox.wire import (
     Ended,
@@ -23,6 +23,8 @@ from sinas.sandbox.wire import (
 
 # How long after its deadline a call may stay unreported before its sandbox counts as lost.
 _GRACE_SECONDS = 5.0
+# A shared one may first have to clean up after many others.
+_SHARED_GRACE_SECONDS = 30.0
 _READ_BYTES = 65_536
 _FLOOD_PIPE_BYTES = 1 << 20
 _FLOOD_PAUSE_SECONDS = 0.01
@@ -92,7 +94,12 @@ class _Capture:
 
 
 class _Exchange:
-    """The data socket of one call: sends the request, collects the answer."""
+    """The data socket of one call: sends the request, collects questions and the answer.
+
+    Attributes:
+        done: The answer; empty when what came makes no sense, None when none came.
+        questions: Prompts of `input()`; one at a time, until the reply is sent.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, data: socket.socket, request: bytes, limit: int
@@ -100,14 +107,26 @@ class _Exchange:
         self._loop = loop
         self._socket = data
         self._unsent = memoryview(request)
-        self._answer = bytearray()
+        self._received = bytearray()
         self._limit = limit
+        self._asked = False
+        self.questions: asyncio.Queue[str] = asyncio.Queue()
         self.done: asyncio.Future[bytes | None] = loop.create_future()
         data.setblocking(False)
         loop.add_reader(data.fileno(), self._read)
+        self._send()
+
+    def reply(self, message: bytes) -> None:
+        """Answer the question that was asked."""
+        self._asked = False
+        if not self.done.done():
+            self._unsent = memoryview(bytes(self._unsent) + message)
+            self._send()
+
+    def _send(self) -> None:
         self._write()
         if self._unsent:
-            loop.add_writer(data.fileno(), self._write)
+            self._loop.add_writer(self._socket.fileno(), self._write)
 
     def _write(self) -> None:
         try:
@@ -127,16 +146,28 @@ class _Exchange:
             return
         except OSError:
             data = b""
-        self._answer += data
-        head = protocol.HEADER.size
-        if len(self._answer) >= head:
-            (size,) = protocol.HEADER.unpack_from(self._answer)
-            if size > self._limit:
+        self._received += data
+        while not self.done.done() and len(self._received) >= protocol.HEADER.size:
+            kind, size = protocol.HEADER.unpack_from(self._received)
+            end = protocol.HEADER.size + size
+            if size > (protocol.MAX_PROMPT_BYTES if kind == protocol.ASK else self._limit):
                 self._settle(b"")  # parses as nonsense, which it is
-            elif len(self._answer) >= head + size:
-                self._settle(bytes(self._answer[head : head + size]))
+            elif len(self._received) < end:
+                break
+            else:
+                self._take(kind, bytes(self._received[protocol.HEADER.size : end]))
+                del self._received[:end]
         if not data:
             self._settle(None)
+
+    def _take(self, kind: int, content: bytes) -> None:
+        if kind != protocol.ASK:
+            self._settle(content)
+        elif self._asked:
+            self._settle(b"")
+        else:
+            self._asked = True
+            self.questions.put_nowait(content.decode("utf-8", "replace"))
 
     def _settle(self, answer: bytes | None) -> None:
         self._loop.remove_reader(self._socket.fileno())
@@ -166,8 +197,10 @@ class Call:
         self._link = link
         self._id = call_id
         self._timeout = invocation.timeout_seconds
+        self._grace = _SHARED_GRACE_SECONDS if invocation.shared else _GRACE_SECONDS
         self._limits = link.limits
         self._started = time.monotonic()
+        self._paused = 0.0
         self.ended: asyncio.Future[Ended] = loop.create_future()
         ours, theirs = socket.socketpair()
         out_read, out_write = os.pipe2(os.O_CLOEXEC)
@@ -191,20 +224,20 @@ class Call:
             loop, ours, encode_request(invocation, self._limits), self._limits.answer_bytes
         )
 
-    async def outcome(self) -> Outcome:
-        """Wait for the call. Cancelling this kills it."""
+    async def outcome(self, ask: Ask | None = None) -> Outcome:
+        """Wait for the call. Cancelling this kills it, as does an error that `ask` raises."""
         answer: bytes | None = None
         lost = ""
         try:
-            async with asyncio.timeout(self._timeout + _GRACE_SECONDS):
-                answer = await self._exchange.done
+            async with asyncio.timeout(self._timeout + self._grace) as patience:
+                answer = await (self._conversation(ask, patience) if ask else self._exchange.done)
                 if answer is None:
                     await asyncio.shield(self.ended)
         except TimeoutError:
             self._link.break_off("silent past the deadline of a call")
         except LinkLostError as error:
             lost = str(error)
-        except asyncio.CancelledError:
+        except BaseException:
             self._link.kill(self._id)
             self._close()
             raise
@@ -215,8 +248,34 @@ class Call:
             return outcome_of_end(self.ended.result(), self._timeout, output, self._limits)
         return _lost(lost, self._timeout, output)
 
+    async def _conversation(self, ask: Ask, patience: asyncio.Timeout) -> bytes | None:
+        """The call's answer, after replies to all it asks before."""
+        async with asyncio.TaskGroup() as tasks:
+            replying = tasks.create_task(self._reply(ask, patience))
+            try:
+                return await self._exchange.done
+            finally:
+                replying.cancel()
+
+    async def _reply(self, ask: Ask, patience: asyncio.Timeout) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            prompt = await self._exchange.questions.get()
+            asked = loop.time()
+            left = (patience.when() or asked) - asked
+            patience.reschedule(None)
+            self._link.pause(self._id)
+            try:
+                reply = {"value": await ask(prompt)}
+            except TimeoutError as error:
+                reply = {"late": str(error)}
+            self._paused += loop.time() - asked
+            self._link.resume(self._id)
+            patience.reschedule(loop.time() + left)
+            self._exchange.reply(protocol.frame(json.dumps(reply).encode()))
+
     def _close(self) -> Output:
-        duration = round((time.monotonic() - self._started) * 1000)
+        duration = round((time.monotonic() - self._started - self._paused) * 1000)
         self._exchange.close()
         return Output(stdout=self._out.finish(), stderr=self._err.finish(), duration_ms=duration)
 
@@ -255,8 +314,8 @@ class RunnerLink:
         self._loop = asyncio.get_running_loop()
         self._control = control
         self._lines = protocol.Lines()
-        self._calls = 0
-        self._call: Call | None = None
+        self._count = 0
+        self._calls: dict[int, Call] = {}
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._pong: asyncio.Future[None] | None = None
         self.limits = limits
@@ -274,14 +333,14 @@ class RunnerLink:
         await self._ready
 
     def call(self, invocation: Invocation) -> Call:
-        """Start a call; the one before must have ended.
+        """Start a call; in a sandbox that is not shared the one before must have ended.
 
         Raises:
             LinkLostError: The sandbox is gone.
         """
-        self._calls += 1
-        call = Call(self, self._calls, invocation)
-        self._call = call
+        self._count += 1
+        call = Call(self, self._count, invocation)
+        self._calls[self._count] = call
         return call
 
     def send_call(self, call_id: int, timeout: float, descriptors: list[int]) -> None:
@@ -291,8 +350,19 @@ class RunnerLink:
 
     def kill(self, call_id: int) -> None:
         """Ask the warm parent to kill the call."""
+        self._steer("kill", call_id)
+
+    def pause(self, call_id: int) -> None:
+        """Let the call's time limit stand still."""
+        self._steer("pause", call_id)
+
+    def resume(self, call_id: int) -> None:
+        """Let the call's time limit go on."""
+        self._steer("resume", call_id)
+
+    def _steer(self, op: str, call_id: int) -> None:
         with contextlib.suppress(LinkLostError):
-            self._send(protocol.line("kill", id=call_id))
+            self._send(protocol.line(op, id=call_id))
 
     async def ping(self) -> None:
         """Ask for a sign of life.
@@ -311,7 +381,7 @@ class RunnerLink:
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
         self.lost.set_result(reason)
-        waiting = [self._ready, self._pong, self._call.ended if self._call else None]
+        waiting = [self._ready, self._pong, *(call.ended for call in self._calls.values())]
         for future in waiting:
             if future is not None and not future.done():
                 future.set_exception(LinkLostError(reason))
@@ -321,7 +391,7 @@ class RunnerLink:
         if self.lost.done():
             raise LinkLostError(self.lost.result())
         try:
-            # Far below the socket's buffer, and one call at a time: this never blocks.
+            # All lines of all calls at once are below the socket's buffer: this never blocks.
             socket.send_fds(self._control, [message], descriptors or [])
         except OSError as error:
             self.break_off(f"its control socket failed ({error.strerror})")
@@ -351,7 +421,7 @@ class RunnerLink:
                 self.api_url = str(message["api"])
                 self._ready.set_result(None)
             case "ended":
-                call, self._call = self._call, None
+                call = self._calls.pop(int(message["id"]), None)
                 if call is not None and not call.ended.done():
                     call.ended.set_result(Ended.parse(message))
             case "pong":

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import structlog
 
-from sinas.errors import UnavailableError
-from sinas.sandbox.base import Ask, Invocation, Outcome, SandboxMember, SandboxStatus
+from sinas.errors import FieldError, InvalidInputError, UnavailableError
+from sinas.sandbox.base import Invocation, Outcome, Profile, Reloaded, SandboxMember, Scaled
 from sinas.sandbox.link import Call, LinkLostError, RunnerLink, is_tainting
 from sinas.settings import SandboxSettings
 
@@ -69,7 +69,7 @@ class MemberSource(Protocol):
         """
         ...
 
-    async def create(self) -> Member:
+    async def create(self, profile: Profile) -> Member:
         """Start one sandbox and wait until it takes calls.
 
         Raises:
@@ -89,30 +89,47 @@ class _Slot:
     idle_since: float = field(default_factory=time.monotonic)
     busy_since: float = 0.0
     executions: int = 0
+    retiring: bool = False
 
     def describe(self, status: str) -> SandboxMember:
         return SandboxMember(
             name=self.member.name,
             status=status,
+            running=int(status == "in_use"),
             executions=self.executions,
             age_seconds=time.monotonic() - self.created,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    since: float
+    nested: bool
+
+
 class SandboxPool:
-    """A `Sandbox` over any back end. One event loop; each call has a sandbox for itself.
+    """Sandboxes of any back end. One event loop; each call has a sandbox for itself.
 
     An idle sandbox is leased without awaiting anything; waiting callers are served in order.
     The answer of a call is given before its sandbox is cleaned, and the sandbox is leased again
     only after the runner said it is clean.
+
+    Args:
+        source: The back end; opened and closed with the pool.
+        settings: Sizes and times.
+        most: Sandboxes at most when calls made by user code need them: their callers, which
+            wait for them, hold the others.
     """
 
-    def __init__(self, source: MemberSource, settings: SandboxSettings) -> None:
+    def __init__(self, source: MemberSource, settings: SandboxSettings, *, most: int) -> None:
         self._source = source
         self._settings = settings
+        self._profile = Profile(kind="sandbox", memory_mb=settings.memory_mb)
+        self._min_size, self._min_idle = settings.min_size, settings.min_idle
+        self._most = most
         self._idle: list[_Slot] = []
         self._busy: set[_Slot] = set()
-        self._waiting: dict[asyncio.Future[_Slot], float] = {}  # since when, in order
+        self._waiting: dict[asyncio.Future[_Slot], _Wait] = {}  # in order
         self._creating = 0
         self._look: asyncio.TimerHandle | None = None
         self._creations = asyncio.Semaphore(_CREATIONS_AT_ONCE)
@@ -141,7 +158,7 @@ class SandboxPool:
             await self.aclose()
             raise UnavailableError(f"No sandbox could be started: {failure}")
 
-    async def run(self, invocation: Invocation, ask: Ask | None = None) -> Outcome:  # noqa: ARG002
+    async def run(self, invocation: Invocation) -> Outcome:
         """Run one call; see `Sandbox.run`."""
         slot, call = await self._begin(invocation)
         tainted = True
@@ -152,15 +169,48 @@ class SandboxPool:
         finally:
             self._settle_later(slot, call, tainted)
 
-    def status(self) -> SandboxStatus:
-        """Describe the pool now."""
-        return SandboxStatus(
-            backend=self._source.backend,
-            boundary=self._source.boundary,
-            warnings=self._source.warnings,
-            idle=tuple(slot.describe("idle") for slot in self._idle),
-            in_use=tuple(slot.describe("in_use") for slot in self._busy),
-            max_size=self._settings.max_size,
+    def idle(self) -> tuple[SandboxMember, ...]:
+        """The sandboxes that wait for a call."""
+        return tuple(slot.describe("idle") for slot in self._idle)
+
+    def in_use(self) -> tuple[SandboxMember, ...]:
+        """The sandboxes that run one, or are being cleaned after it."""
+        return tuple(slot.describe("in_use") for slot in self._busy)
+
+    async def scale(self, target: int) -> Scaled:
+        """Keep `target` sandboxes ready; see `Sandbox.scale_sandboxes`."""
+        most = self._settings.max_size
+        if not 0 <= target <= most:
+            message = f"target must be 0 to {most} (SANDBOX_MAX_SIZE) for each function worker."
+            raise InvalidInputError(message, [FieldError("target", message)])
+        before = {*self._idle, *self._busy}
+        self._min_size, self._min_idle = target, min(self._settings.min_idle, target)
+        for slot in self._idle[: max(0, len(before) - target)]:
+            self._discard(slot, "scaled down")
+        self._replenish()
+        while self._creating and not self._closing.is_set():
+            self._filled.clear()
+            await self._filled.wait()
+        after = {*self._idle, *self._busy}
+        if len(after) < target:
+            raise UnavailableError(f"A sandbox did not start: {self._last_failure}")
+        return Scaled(
+            previous=len(before),
+            current=len(after),
+            added=len(after - before),
+            removed=len(before - after),
+        )
+
+    async def reload(self) -> Reloaded:
+        """Replace every sandbox; see `Sandbox.reload_sandboxes`."""
+        if self._tasks is None:
+            raise UnavailableError("The sandbox pool is not running.")
+        for slot in (*self._idle, *self._busy):
+            slot.retiring = True
+        replacing = [self._tasks.create_task(self._replace()) for _ in self._idle]
+        failures = [failure for task in replacing if (failure := await task)]
+        return Reloaded(
+            replaced=len(replacing) - len(failures), failed=len(failures), errors=tuple(failures)
         )
 
     async def aclose(self) -> None:
@@ -181,7 +231,7 @@ class SandboxPool:
 
     async def _begin(self, invocation: Invocation) -> tuple[_Slot, Call]:
         while True:
-            slot = await self._lease()
+            slot = await self._lease(nested=invocation.nested)
             try:
                 call = slot.member.link.call(invocation)
             except LinkLostError:
@@ -195,7 +245,7 @@ class SandboxPool:
                 slot.executions += 1
                 return slot, call
 
-    async def _lease(self) -> _Slot:
+    async def _lease(self, *, nested: bool) -> _Slot:
         if self._closing.is_set() or self._tasks is None:
             raise UnavailableError("The sandbox pool is not running.")
         if self._idle and not self._waiting:
@@ -203,7 +253,7 @@ class SandboxPool:
             self._occupy(slot)
             return slot
         waiter: asyncio.Future[_Slot] = asyncio.get_running_loop().create_future()
-        self._waiting[waiter] = time.monotonic()
+        self._waiting[waiter] = _Wait(time.monotonic(), nested)
         self._look_later()
         try:
             async with asyncio.timeout(self._settings.acquire_timeout):
@@ -246,6 +296,8 @@ class SandboxPool:
                 self._discard(slot, "tainted by its call")
             elif not call.ended.result().clean:
                 self._discard(slot, "not clean after its call")
+            elif slot.retiring:
+                self._discard(slot, "reloaded")
             elif slot.executions >= self._settings.max_executions:
                 self._discard(slot, "used up")
             else:
@@ -261,7 +313,9 @@ class SandboxPool:
             self._discard(slot, "lost")
             return
         while self._waiting:
-            waiter = next(iter(self._waiting))
+            # Those whose callers hold a sandbox go first: it becomes free when they are through.
+            nested = (one for one, wait in self._waiting.items() if wait.nested)
+            waiter = next(nested, None) or next(iter(self._waiting))
             del self._waiting[waiter]
             if not waiter.done():
                 self._occupy(slot)
@@ -312,13 +366,15 @@ class SandboxPool:
         size = len(self._idle) + len(self._busy) + self._creating
         floor = time.monotonic() - _BRIEF_SECONDS
         back_soon = sum(slot.busy_since > floor for slot in self._busy)
-        waiting_long = sum(since <= floor for since in self._waiting.values())
+        waiting_long = [wait.nested for wait in self._waiting.values() if wait.since <= floor]
         wanted = max(
-            self._settings.min_size - size,
-            self._settings.min_idle - len(self._idle) - back_soon - self._creating,
-            waiting_long - self._creating,
+            self._min_size - size,
+            self._min_idle - len(self._idle) - back_soon - self._creating,
+            len(waiting_long) - self._creating,
         )
-        for _ in range(min(wanted, self._settings.max_size - size)):
+        ordinary = min(wanted, self._settings.max_size - size)
+        nested = min(sum(waiting_long) - self._creating, self._most - size)
+        for _ in range(max(ordinary, nested)):
             self._creating += 1
             self._spawn(self._create)
 
@@ -335,12 +391,8 @@ class SandboxPool:
             self._look_later()
 
     async def _create(self) -> None:
-        started = time.monotonic()
         try:
-            async with self._creations:
-                if self._closing.is_set():
-                    return
-                member = await self._source.create()
+            slot = await self._start_one()
         except UnavailableError as error:
             self._last_failure = error.message
             _log.warning("sandbox.create_failed", error=error.message)
@@ -350,7 +402,17 @@ class SandboxPool:
             self._creating -= 1
             if not self._creating:
                 self._filled.set()
-        self._last_failure = ""
+        if slot is not None:
+            self._last_failure = ""
+            self._release(slot)
+
+    async def _start_one(self) -> _Slot | None:
+        """A new sandbox; None when the pool is closing."""
+        async with self._creations:
+            if self._closing.is_set():
+                return None
+            started = time.monotonic()
+            member = await self._source.create(self._profile)
         _log.info(
             "sandbox.created",
             name=member.name,
@@ -358,7 +420,20 @@ class SandboxPool:
         )
         slot = _Slot(member)
         member.link.lost.add_done_callback(lambda _: self._on_lost(slot))
-        self._release(slot)
+        return slot
+
+    async def _replace(self) -> str:
+        """Start a sandbox and let go of one that is to be replaced; why it failed, if it did."""
+        try:
+            slot = await self._start_one()
+        except UnavailableError as error:
+            return error.message
+        if slot is not None:
+            old = next((one for one in self._idle if one.retiring), None)
+            self._release(slot)
+            if old is not None:
+                self._discard(old, "reloaded")
+        return ""
 
     def _on_lost(self, slot: _Slot) -> None:
         if slot in self._idle and not self._closing.is_set():
@@ -380,6 +455,6 @@ class SandboxPool:
         floor = time.monotonic() - _HEALTH_SECONDS
         for slot in tuple(self._idle):
             size = len(self._idle) + len(self._busy)
-            spare = size > self._settings.min_size and len(self._idle) > self._settings.min_idle
+            spare = size > self._min_size and len(self._idle) > self._min_idle
             if spare and slot.idle_since < floor:
                 self._discard(slot, "no longer needed")

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from sinas.errors import UnavailableError
-from sinas.sandbox.base import Invocation, Returned
+from sinas.sandbox.base import Invocation, Profile, Returned
 from sinas.sandbox.link import LinkLostError, RunnerLink
 from sinas.sandbox.owner import Owner
 from sinas.sandbox.wire import Limits
@@ -175,7 +175,8 @@ class ProcessSource:
         Raises:
             UnavailableError: It did not.
         """
-        member = await self.create()
+        memory = self._settings.sandbox.memory_mb
+        member = await self.create(Profile(kind="sandbox", memory_mb=memory))
         try:
             outcome = await member.link.call(_PROBE).outcome()
             if not isinstance(outcome, Returned):
@@ -185,15 +186,16 @@ class ProcessSource:
         finally:
             await member.destroy()
 
-    async def create(self) -> ProcessMember:
+    async def create(self, profile: Profile) -> ProcessMember:
         """Start a runner and wait until it takes calls.
 
         Raises:
             UnavailableError: It did not start at the chosen level.
         """
-        name = f"sinas-process-{self._owner.pid}-{next(self._numbers)}"
-        directory, process, control = await asyncio.to_thread(self._spawn)
-        link = RunnerLink(control, self._limits)
+        kind = "process" if profile.kind == "sandbox" else profile.kind
+        name = f"sinas-{kind}-{self._owner.pid}-{next(self._numbers)}"
+        directory, process, control = await asyncio.to_thread(self._spawn, profile)
+        link = RunnerLink(control, self._limits.of(profile))
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 await link.ready()
@@ -208,7 +210,7 @@ class ProcessSource:
     async def aclose(self) -> None:
         """Nothing is left to remove: each member removed its own."""
 
-    def _spawn(self) -> tuple[Path, subprocess.Popen[bytes], socket.socket]:
+    def _spawn(self, profile: Profile) -> tuple[Path, subprocess.Popen[bytes], socket.socket]:
         prefix = f"{_PREFIX}{self._owner.pid}.{self._owner.start}-"
         directory = Path(tempfile.mkdtemp(prefix=prefix))
         for part in ("home", "root"):
@@ -222,7 +224,7 @@ class ProcessSource:
                 [
                     self._python,
                     *("-I", "-S", "-X", "utf8", "-c", _BOOT.format(str(Path(__file__).parent))),
-                    json.dumps(self._config(directory, theirs.fileno())),
+                    json.dumps(self._config(directory, theirs.fileno(), profile)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -234,7 +236,7 @@ class ProcessSource:
             )
         return directory, process, ours
 
-    def _config(self, directory: Path, control: int) -> dict[str, Any]:
+    def _config(self, directory: Path, control: int, profile: Profile) -> dict[str, Any]:
         sandbox = self._settings.sandbox
         mib = 1024 * 1024
         level = self._level
@@ -242,13 +244,14 @@ class ProcessSource:
         countable = level.users or level.namespaces
         config: dict[str, Any] = {
             "control_fd": control,
+            "shared": profile.kind == "shared",
             "api_url": self._settings.core.api_url,
             "home": str(directory / "home"),
             "wipe": [str(directory / "home")],
             "environments": str(environments),
             "uid_span": [_FIRST_UID, _UIDS_PER_RUNNER] if level.users else None,
             "limits": {
-                "address_space": sandbox.memory_mb * mib,
+                "address_space": profile.memory_mb * mib,
                 "processes": sandbox.pids if countable else 0,
                 "file_size": sandbox.tmp_mb * mib,
             },

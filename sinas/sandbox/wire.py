@@ -5,10 +5,19 @@ runner must not import the platform.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sinas.sandbox.base import Crashed, Invocation, Outcome, OutOfMemory, Raised, Returned, TimedOut
+from sinas.sandbox.base import (
+    Crashed,
+    Invocation,
+    Outcome,
+    OutOfMemory,
+    Profile,
+    Raised,
+    Returned,
+    TimedOut,
+)
 from sinas.sandbox.runner import protocol
 
 # Room for the answer around the value: the error and the traceback are bounded by the runner.
@@ -46,6 +55,10 @@ class Limits:
     def answer_bytes(self) -> int:
         """Largest answer frame that an honest runner sends."""
         return self.result_bytes + _ANSWER_SLACK_BYTES
+
+    def of(self, profile: Profile) -> "Limits":
+        """The same for sandboxes of another kind."""
+        return replace(self, memory_mb=profile.memory_mb)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +155,8 @@ def outcome_of_end(ended: Ended, timeout_seconds: float, output: Output, limits:
     if ended.cause == protocol.SIGNALLED:
         name = _SIGNALS.get(ended.code, f"signal {ended.code}")
         return Crashed(reason=f"The function's process was killed by {name}.", **common)
+    if ended.cause == protocol.NO_PROCESS:
+        return Crashed(reason="The sandbox has no room for another process.", **common)
     if ended.cause == protocol.KILLED:
         return Crashed(reason="The call was cancelled.", **common)
     return Crashed(

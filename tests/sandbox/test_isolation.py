@@ -205,7 +205,7 @@ class TestOutOfReach:
             import json, os, struct
 
             def handler(input_data, context):
-                os.write(3, struct.pack("!I", 7) + b"rubbish")
+                os.write(3, struct.pack("!BI", 0, 7) + b"rubbish")
                 return 1
         """
         outcome = await run(forged)

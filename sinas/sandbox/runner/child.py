@@ -8,14 +8,16 @@ import resource
 import signal
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from typing import NoReturn
 
 from .execute import execute, rehearse
-from .protocol import CALL_DESCRIPTORS, EXIT_NO_MEMORY, HEADER, frame
+from .protocol import ASK, CALL_DESCRIPTORS, EXIT_NO_MEMORY, HEADER, MAX_PROMPT_BYTES, frame
 
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -38,17 +40,38 @@ class Limits:
 
 
 def become_call(
-    gate: socket.socket, *, uid: int, home: str, api_url: str, environments: str, limits: Limits
+    gate: socket.socket,
+    *,
+    uid: int,
+    home: str,
+    api_url: str,
+    environments: str,
+    limits: Limits,
+    shared: bool,
 ) -> NoReturn:
-    """Turn this fresh fork into the process of the next call. `uid` 0 keeps the user."""
+    """Turn this fresh fork into the process of the next call.
+
+    Args:
+        gate: Brings the call's descriptors.
+        uid: Its user; 0 keeps the one this process has.
+        home: Its HOME, TMPDIR and working directory; made here for a shared call.
+        api_url: Base URL for calls back.
+        environments: Directory of built environments.
+        limits: Imposed on it.
+        shared: Whether other calls run beside it, and `input()` may ask.
+    """
     try:
         _give_up_rights(uid, limits)
+        if shared:
+            os.mkdir(home, 0o700)
+            # What loses its parent below this call shall stay below it.
+            _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0 if uid else 1, 0, 0, 0)
         os.chdir(home)
         rehearse()
         # Waiting here, forked and unprivileged, takes the fork out of the call's latency.
         _, descriptors, _, _ = socket.recv_fds(gate, 1, CALL_DESCRIPTORS)
         if len(descriptors) == CALL_DESCRIPTORS:
-            _serve(descriptors, home, api_url, environments)
+            _serve(descriptors, home, api_url, environments, shared)
     except MemoryError:
         os._exit(EXIT_NO_MEMORY)
     except BaseException as error:  # noqa: BLE001 - must not return into the parent's loop
@@ -101,7 +124,9 @@ def _drop_capabilities() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def _serve(descriptors: list[int], home: str, api_url: str, environments: str) -> None:
+def _serve(
+    descriptors: list[int], home: str, api_url: str, environments: str, shared: bool
+) -> None:
     own_pid = os.getpid()
     _tidy(descriptors)
     _set_environment(home, api_url)
@@ -110,7 +135,7 @@ def _serve(descriptors: list[int], home: str, api_url: str, environments: str) -
     if request["environment"]:
         # Last, so that no package can stand in for a module of the standard library.
         sys.path.append(os.path.join(environments, request["environment"]))
-    answer = execute(request)
+    answer = execute(request, Questions().ask) if shared else execute(request)
     if os.getpid() != own_pid:
         return  # user code forked and its child ran on into here: one call, one answer
     for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
@@ -119,7 +144,32 @@ def _serve(descriptors: list[int], home: str, api_url: str, environments: str) -
                 stream.flush()
         except (OSError, ValueError, AttributeError):
             continue  # closed or replaced by user code: nothing of ours is lost
-    _write_all(frame(answer))
+    _write(frame(answer))
+
+
+class Questions:
+    """What `input()` is in a shared call: asks the platform and waits for as long as it takes."""
+
+    def __init__(self) -> None:
+        self._own_pid = os.getpid()
+        self._turn = threading.Lock()
+
+    def ask(self, prompt: object = "", /) -> str:
+        """Ask and wait for the answer, from any thread.
+
+        Raises:
+            TimeoutError: Nobody answered in time.
+            RuntimeError: This is not the call's process but one that it forked.
+        """
+        if os.getpid() != self._own_pid:
+            raise RuntimeError("input() works only in the process the call started in")
+        text = str(prompt).encode("utf-8", "replace")[:MAX_PROMPT_BYTES]
+        with self._turn:
+            _write(frame(text, ASK))
+            reply = json.loads(_read_frame())
+        if "late" in reply:
+            raise TimeoutError(reply["late"])
+        return str(reply["value"])
 
 
 def _tidy(descriptors: list[int]) -> None:
@@ -157,7 +207,7 @@ def _set_environment(home: str, api_url: str) -> None:
 
 
 def _read_frame() -> bytes:
-    (size,) = HEADER.unpack(_read_exactly(HEADER.size))
+    _, size = HEADER.unpack(_read_exactly(HEADER.size))
     return _read_exactly(size)
 
 
@@ -172,7 +222,12 @@ def _read_exactly(size: int) -> bytes:
     return b"".join(parts)
 
 
-def _write_all(data: bytes) -> None:
+# A question from a thread must not come in the middle of the answer.
+_writing = threading.Lock()
+
+
+def _write(data: bytes) -> None:
     view = memoryview(data)
-    while view:
-        view = view[os.write(_DATA, view) :]
+    with _writing:
+        while view:
+            view = view[os.write(_DATA, view) :]

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 _PATIENCE_SECONDS = 2.0
@@ -43,15 +43,32 @@ def _require_own_namespace() -> None:
 
 def kill_descendants(keep: set[int]) -> None:
     """Kill what descends from this process (a child subreaper), less `keep`. Not atomic."""
-    for pid in descendants() - keep:
+    kill_each(descendants() - keep)
+
+
+def kill_each(pids: set[int]) -> None:
+    """Kill these processes, as far as they are there."""
+    for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
 
 
-def descendants() -> set[int]:
-    """Every process below this one, zombies included."""
+def of_user(uid: int) -> set[int]:
+    """Every process whose effective user is `uid`, zombies included."""
+    found = set()
+    for pid in processes():
+        try:
+            if os.stat(f"/proc/{pid}").st_uid == uid:
+                found.add(pid)
+        except OSError:
+            continue  # gone meanwhile
+    return found
+
+
+def descendants(spare: Collection[int] = ()) -> set[int]:
+    """Every process below this one, zombies included, but not those of `spare` or below them."""
     children: dict[int, list[int]] = {}
     for pid in processes():
         try:
@@ -63,7 +80,7 @@ def descendants() -> set[int]:
     found: set[int] = set()
     todo = [os.getpid()]
     while todo:
-        fresh = set(children.get(todo.pop(), ())) - found
+        fresh = set(children.get(todo.pop(), ())) - found - set(spare)
         found |= fresh
         todo.extend(fresh)
     return found
@@ -106,6 +123,51 @@ def wipe(directories: tuple[str, ...], uid: int) -> bool:
     finally:
         if uid:
             os.seteuid(0)
+
+
+def wipe_user(directories: tuple[str, ...], uid: int) -> bool:
+    """Remove what `uid` owns in these directories, where others have theirs; see `wipe`."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    os.seteuid(uid)
+    try:
+        for directory in directories:
+            with os.scandir(directory) as entries:
+                mine = [entry for entry in entries if _owner(entry) == uid]
+            for entry in mine:
+                _remove(entry, end)
+        return True
+    except (OSError, RecursionError):
+        return False
+    finally:
+        os.seteuid(0)
+
+
+def remove(directory: str) -> bool:
+    """Remove a directory with all in it; see `wipe`."""
+    try:
+        _empty(directory, time.monotonic() + _PATIENCE_SECONDS)
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except (OSError, RecursionError):
+        return False
+    return True
+
+
+def _owner(entry: "os.DirEntry[str]") -> int:
+    try:
+        return entry.stat(follow_symlinks=False).st_uid
+    except FileNotFoundError:
+        return -1
+
+
+def _remove(entry: "os.DirEntry[str]", end: float) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        os.chmod(entry.path, 0o700)
+        _empty(entry.path, end)
+        os.rmdir(entry.path)
+    else:
+        os.unlink(entry.path)
 
 
 def _empty(top: str, end: float) -> None:

@@ -29,16 +29,17 @@ class ResultNotJsonError(Exception):
     """The result holds something that JSON cannot say."""
 
 
-def execute(request: dict[str, Any]) -> bytes:
+def execute(request: dict[str, Any], ask: Callable[..., str] | None = None) -> bytes:
     """Run the request's module and handler; the encoded answer says how it went.
 
+    `ask` is what the module finds as `input`; without it that only raises.
     Whatever the code raises, SystemExit and KeyboardInterrupt included, is part of the answer.
     """
     label = f"{request['namespace']}/{request['name']}"
     filename = f"{label}.py"
     deprecation: list[str] = []
     try:
-        value = _call(request, filename, deprecation)
+        value = _call(request, filename, deprecation, ask or _no_input)
         encoded = _encode(value, request["max_result_bytes"])
     except BaseException as error:  # noqa: BLE001 - every end of user code is an answer
         return json.dumps(
@@ -66,16 +67,18 @@ def rehearse() -> None:
     linecache.cache.pop("/.py", None)
 
 
-def _call(request: dict[str, Any], filename: str, deprecation: list[str]) -> Any:
+def _call(
+    request: dict[str, Any], filename: str, deprecation: list[str], ask: Callable[..., str]
+) -> Any:
     code, name = request["code"], request["name"]
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
     # dataclasses and typing look annotations up in sys.modules, so a bare dict would not do.
     module = types.ModuleType(f"{request['namespace']}.{name}")
     module.__file__ = filename
     sys.modules[module.__name__] = module
-    module.__dict__.update(json=json, datetime=datetime, uuid=uuid, input=_no_input)
+    module.__dict__.update(json=json, datetime=datetime, uuid=uuid, input=ask)
     exec(compile(code, filename, "exec", dont_inherit=True), module.__dict__)  # the point of it
-    entry = _entry_point(module, request["namespace"], name, deprecation)
+    entry = _entry_point(module, request["namespace"], name, deprecation, ask)
     value = entry(*_arguments(entry, request["input"], request["context"]))
     if inspect.isawaitable(value):
         return asyncio.run(_finish(value))
@@ -91,13 +94,17 @@ def _no_input(prompt: object = "") -> NoReturn:  # noqa: ARG001 - the signature 
 
 
 def _entry_point(
-    module: types.ModuleType, namespace: str, name: str, deprecation: list[str]
+    module: types.ModuleType,
+    namespace: str,
+    name: str,
+    deprecation: list[str],
+    ask: Callable[..., str],
 ) -> Callable[..., Any]:
     handler: Callable[..., Any] | None = module.__dict__.get("handler")
     if callable(handler):
         return handler
     named: Callable[..., Any] | None = module.__dict__.get(name)
-    if callable(named) and named is not _no_input:
+    if callable(named) and named is not ask:
         deprecation.append(
             f"{namespace}/{name} defines {name}() as its entry point, which is deprecated; "
             "rename it to handler(input_data, context)."

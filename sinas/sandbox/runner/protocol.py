@@ -6,12 +6,15 @@ Control: one stream socket per sandbox, JSON lines, each with `op`.
 |---|---|
 | to the platform | `ready` once: `v`, `api` (base URL for calls back) |
 | to the sandbox | `call`: `id`, `timeout` (seconds), and three descriptors (SCM_RIGHTS) |
+| to the sandbox | `pause`, `resume`: `id`; in between its time limit stands still |
 | to the sandbox | `kill`: `id`; `ping` |
 | to the platform | `ended`: `id`, `cause`, `code`, `oom`, `clean`; `pong` |
 
 The descriptors are the call's data socket, stdout and stderr. The warm parent hands them on
 unread, so that no call's code, input, token or result is ever in the memory the next call is
-forked from. Over the data socket go two frames (length, then JSON): request and answer.
+forked from. Over the data socket go frames (kind, length, content): the request (JSON), then the
+answer (JSON). Before its answer a shared call may ask (the prompt), one question at a time, and
+is told a reply (JSON: `value`, or `late` with the message of a TimeoutError).
 The answer comes from the process that runs user code, so the platform believes it about
 nothing but that one call's own value or error; how a call ended is the parent's to say.
 """
@@ -20,10 +23,15 @@ import json
 import struct
 from typing import Any, Final
 
-VERSION: Final = 1
-HEADER: Final = struct.Struct("!I")
+VERSION: Final = 2
+HEADER: Final = struct.Struct("!BI")
 CALL_DESCRIPTORS: Final = 3
 MAX_LINE_BYTES: Final = 65_536
+MAX_PROMPT_BYTES: Final = 16_384
+
+# Kinds of frames.
+MESSAGE: Final = 0
+ASK: Final = 1
 
 # Exit code of a call that ran out of address space too badly to answer.
 EXIT_NO_MEMORY: Final = 71
@@ -33,6 +41,7 @@ EXITED: Final = "exited"
 SIGNALLED: Final = "signalled"
 TIMED_OUT: Final = "timed_out"
 KILLED: Final = "killed"
+NO_PROCESS: Final = "no_process"
 
 
 def line(op: str, **fields: Any) -> bytes:
@@ -40,9 +49,9 @@ def line(op: str, **fields: Any) -> bytes:
     return json.dumps({"op": op, **fields}).encode() + b"\n"
 
 
-def frame(payload: bytes) -> bytes:
+def frame(payload: bytes, kind: int = MESSAGE) -> bytes:
     """One data frame."""
-    return HEADER.pack(len(payload)) + payload
+    return HEADER.pack(kind, len(payload)) + payload
 
 
 class Lines:

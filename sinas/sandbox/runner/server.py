@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import math
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ from .protocol import (
     EXITED,
     KILLED,
     MAX_LINE_BYTES,
+    NO_PROCESS,
     SIGNALLED,
     TIMED_OUT,
     VERSION,
@@ -46,6 +48,7 @@ class Config:
         home: HOME, TMPDIR and working directory of calls.
         wipe: Directories emptied after each call.
         environments: Directory of built environments, one folder for each id.
+        shared: Whether many calls run at once, each in a home of its own below `home`.
         isolation: Namespaces to enter first; None where a container is around this already.
     """
 
@@ -59,6 +62,7 @@ class Config:
     home: str = "/tmp"
     wipe: tuple[str, ...] = ()
     environments: str = ""
+    shared: bool = False
     limits: Limits = field(default_factory=Limits)
     isolation: Isolation | None = None
 
@@ -69,29 +73,37 @@ class _Process:
 
     pid: int
     uid: int
+    home: str
     gate: socket.socket
 
 
 @dataclass
 class _Call:
-    """The running call."""
+    """A running call. `left` is what remains of its time while it is paused."""
 
     id: int
     process: _Process
     deadline: float
+    left: float = 0.0
 
 
 class Server:
-    """One sandbox. `run` returns when the platform closes the control socket."""
+    """One sandbox. `run` returns when the platform closes the control socket.
+
+    A sandbox that takes one call at a time leaves nothing but itself after it. A shared one
+    tells what belongs to a call by its user, or where calls have none, by descent.
+    """
 
     def __init__(self, config: Config, control: socket.socket) -> None:
         self._config = config
         self._control = control
         self._lines = Lines()
         self._descriptors: list[int] = []
-        self._turn = 0
+        # Not the same order in all sandboxes: limits count a user's processes over all of them.
+        self._turn = int.from_bytes(os.urandom(4), "big") if config.shared else 0
         self._spare: _Process | None = None
-        self._call: _Call | None = None
+        self._calls: dict[int, _Call] = {}
+        self._dead: list[tuple[_Call, int]] = []
         self._listener: socket.socket | None = None
         self._relay_pid = 0
         self._oom_kills = cleanup.oom_kills()
@@ -100,7 +112,7 @@ class Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def run(self) -> None:
-        """Serve calls, one at a time."""
+        """Serve calls."""
         api_url = self._open_relay()
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
@@ -116,19 +128,23 @@ class Server:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake, 4096)
                 self._reap()
+            self._end_dead()
             if self._control.fileno() in ready and not self._receive():
                 break
-            if self._call and time.monotonic() >= self._call.deadline:
-                self._finish(TIMED_OUT, 0)
-        # Forgotten first, so that reaping it does not count as the end of a call to report.
-        call, self._call = self._call, None
-        if call:
+            now = time.monotonic()
+            for call in [one for one in self._calls.values() if one.deadline <= now]:
+                if call.id in self._calls:  # else it ended while another was cleared away
+                    self._finish(call, TIMED_OUT, 0)
+        # Forgotten first, so that reaping one does not count as the end of a call to report.
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
             self._clear(call.process)
 
     def _milliseconds_left(self) -> float | None:
-        if self._call is None:
+        deadline = min((call.deadline for call in self._calls.values()), default=math.inf)
+        if deadline == math.inf:
             return None
-        return max(0.0, self._call.deadline - time.monotonic()) * 1000 + 1
+        return max(0.0, deadline - time.monotonic()) * 1000 + 1
 
     def _open_relay(self) -> str:
         if not self._config.api_socket:
@@ -147,10 +163,9 @@ class Server:
         self._relay_pid = pid
 
     def _fork_spare(self) -> None:
-        uid = 0
-        if self._config.uid_base:
-            uid = self._config.uid_base + self._turn % self._config.uid_count
-            self._turn += 1
+        uid, home = self._next_user(), self._config.home
+        if self._config.shared:
+            home = f"{home}/call-{os.urandom(8).hex()}"
         gate, inner = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -159,13 +174,24 @@ class Server:
             become_call(
                 inner,
                 uid=uid,
-                home=self._config.home,
+                home=home,
                 api_url=self._api_url,
                 environments=self._config.environments,
                 limits=self._config.limits,
+                shared=self._config.shared,
             )
         inner.close()
-        self._spare = _Process(pid, uid, gate)
+        self._spare = _Process(pid, uid, home, gate)
+
+    def _next_user(self) -> int:
+        if not self._config.uid_base:
+            return 0
+        taken = {call.process.uid for call in self._calls.values()}
+        while True:
+            uid = self._config.uid_base + self._turn % self._config.uid_count
+            self._turn += 1
+            if uid not in taken:
+                return uid
 
     def _receive(self) -> bool:
         """Handle what the platform sent; False when it has closed the socket."""
@@ -186,24 +212,46 @@ class Server:
         match message["op"]:
             case "call":
                 self._start(message["id"], message["timeout"])
-            case "kill":
-                if self._call and self._call.id == message["id"]:
-                    self._finish(KILLED, 0)
             case "ping":
                 self._send("pong")
+            case op if call := self._calls.get(message["id"]):
+                self._steer(call, op)
+
+    def _steer(self, call: _Call, op: str) -> None:
+        now = time.monotonic()
+        match op:
+            case "kill":
+                self._finish(call, KILLED, 0)
+            case "pause":
+                call.left, call.deadline = call.deadline - now, math.inf
+            case "resume":
+                call.deadline = now + call.left
 
     def _start(self, call_id: int, timeout: float) -> None:
-        if self._spare is None:
-            self._fork_spare()
-        process, self._spare = self._spare, None
-        assert process is not None
         descriptors, self._descriptors = self._descriptors, []
-        self._call = _Call(call_id, process, time.monotonic() + timeout)
-        # A process that died waiting shows up as ended without an answer.
-        with contextlib.suppress(BrokenPipeError):
-            socket.send_fds(process.gate, [b"!"], descriptors)
+        try:
+            if self._spare is None:
+                self._fork_spare()
+        except OSError:
+            self._send("ended", id=call_id, cause=NO_PROCESS, code=0, oom=False, clean=True)
+        else:
+            process, self._spare = self._spare, None
+            assert process is not None
+            self._calls[call_id] = _Call(call_id, process, time.monotonic() + timeout)
+            # A process that died waiting shows up as ended without an answer.
+            with contextlib.suppress(BrokenPipeError):
+                socket.send_fds(process.gate, [b"!"], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+        if self._config.shared:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Fork ahead for the next call."""
+        if self._spare is None:
+            # Without room for it now, the next call tries again.
+            with contextlib.suppress(OSError):
+                self._fork_spare()
 
     def _reap(self) -> None:
         while True:
@@ -216,32 +264,52 @@ class Server:
             self._reaped(pid, status)
 
     def _reaped(self, pid: int, status: int) -> None:
-        if self._call and pid == self._call.process.pid:
-            code = os.waitstatus_to_exitcode(status)
-            if code < 0:
-                self._finish(SIGNALLED, -code)
-            else:
-                self._finish(EXITED, code)
+        call = next((one for one in self._calls.values() if one.process.pid == pid), None)
+        if call:
+            # Later: this may be in the middle of clearing another one away.
+            self._dead.append((call, status))
         elif self._spare and pid == self._spare.pid:
             self._spare.gate.close()
             self._spare = None  # the next call forks its own
         elif pid == self._relay_pid:
             self._fork_relay()
 
-    def _finish(self, cause: str, code: int) -> None:
-        call = self._call
-        assert call is not None
-        self._call = None
+    def _end_dead(self) -> None:
+        while self._dead:
+            call, status = self._dead.pop()
+            code = os.waitstatus_to_exitcode(status)
+            if call.id not in self._calls:
+                continue  # ended in another way meanwhile
+            if code < 0:
+                self._finish(call, SIGNALLED, -code)
+            else:
+                self._finish(call, EXITED, code)
+
+    def _finish(self, call: _Call, cause: str, code: int) -> None:
+        del self._calls[call.id]
         clean = self._clear(call.process)
-        kills = cleanup.oom_kills()
-        oom, self._oom_kills = kills > self._oom_kills, kills
+        oom = self._ran_out_of_memory(cause, code)
         self._send("ended", id=call.id, cause=cause, code=code, oom=oom, clean=clean)
-        if self._spare is None:
-            self._fork_spare()
+        self._prepare()
+
+    def _ran_out_of_memory(self, cause: str, code: int) -> bool:
+        """Whether the kernel killed for memory in the call that ended so."""
+        kills = cleanup.oom_kills()
+        oom = kills > self._oom_kills
+        if self._config.shared:
+            # Not the fault of one that ended otherwise.
+            oom = oom and (cause, code) == (SIGNALLED, signal.SIGKILL)
+        if self._calls:
+            self._oom_kills += oom  # each of them may have its own
+        else:
+            self._oom_kills = kills
+        return oom
 
     def _clear(self, process: _Process) -> bool:
         """Kill and wipe what the call left; False if something resists."""
         process.gate.close()
+        if self._config.shared:
+            return self._clear_beside_others(process)
         keep = {os.getpid(), self._relay_pid}
         if self._spare:
             keep.add(self._spare.pid)
@@ -261,6 +329,26 @@ class Server:
 
         gone = cleanup.kill_until_gone(kill, left, self._reap)
         return cleanup.wipe(self._config.wipe, process.uid) and gone
+
+    def _clear_beside_others(self, process: _Process) -> bool:
+        uid = process.uid
+
+        def left() -> set[int]:
+            if uid:
+                return cleanup.of_user(uid)
+            known = {self._relay_pid, *(call.process.pid for call in self._calls.values())}
+            return cleanup.descendants(known | {self._spare.pid} if self._spare else known)
+
+        def kill() -> None:
+            if uid and os.getpid() == 1:
+                cleanup.kill_user(uid)
+            else:
+                cleanup.kill_each(left())
+
+        gone = cleanup.kill_until_gone(kill, left, self._reap)
+        if uid:
+            return cleanup.wipe_user(self._config.wipe, uid) and gone
+        return cleanup.remove(process.home) and gone
 
     def _send(self, op: str, **fields: Any) -> None:
         # If the platform is gone, the next receive says so and ends the loop.

@@ -59,6 +59,9 @@ def upgrade() -> None:
             nullable=True,
         ),
         sa.Column("callback_response_code", sa.Integer(), nullable=True),
+        sa.Column(
+            "access", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
         sa.Column("cancelled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "created_at",
@@ -346,6 +349,10 @@ def upgrade() -> None:
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("execution_id", sa.Uuid(), nullable=True),
         sa.Column("chat_id", sa.Uuid(), nullable=True),
+        sa.Column("turn_id", sa.Uuid(), nullable=True),
+        sa.Column(
+            "access", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
         sa.Column("replay_of", sa.Uuid(), nullable=True),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -364,6 +371,12 @@ def upgrade() -> None:
             ["replay_of"],
             ["webhook_deliveries.id"],
             name=op.f("fk_webhook_deliveries_replay_of_webhook_deliveries"),
+            ondelete="SET NULL",
+        ),
+        sa.ForeignKeyConstraint(
+            ["turn_id"],
+            ["turns.id"],
+            name=op.f("fk_webhook_deliveries_turn_id_turns"),
             ondelete="SET NULL",
         ),
         sa.ForeignKeyConstraint(
@@ -390,6 +403,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_deliveries_received", "webhook_deliveries", ["received_at"], unique=False
     )
+    op.create_index("ix_webhook_deliveries_turn", "webhook_deliveries", ["turn_id"], unique=False)
     op.create_index(
         "ix_webhook_deliveries_webhook",
         "webhook_deliveries",
@@ -397,6 +411,14 @@ def upgrade() -> None:
         unique=False,
     )
     op.add_column("executions", sa.Column("batch_id", sa.Uuid(), nullable=True))
+    op.add_column(
+        "executions",
+        sa.Column(
+            "trigger_data",
+            postgresql.JSONB(none_as_null=True, astext_type=sa.Text()),
+            nullable=True,
+        ),
+    )
     op.add_column(
         "executions",
         sa.Column(
@@ -527,8 +549,10 @@ def downgrade() -> None:
     op.drop_column("executions", "depth")
     op.drop_column("executions", "attempt")
     op.drop_column("executions", "kind")
+    op.drop_column("executions", "trigger_data")
     op.drop_column("executions", "batch_id")
     op.drop_index("ix_webhook_deliveries_webhook", table_name="webhook_deliveries")
+    op.drop_index("ix_webhook_deliveries_turn", table_name="webhook_deliveries")
     op.drop_index("ix_webhook_deliveries_received", table_name="webhook_deliveries")
     op.drop_index("ix_webhook_deliveries_execution", table_name="webhook_deliveries")
     op.drop_index(

@@ -117,6 +117,7 @@ class Execution(IdMixin, Base):
         queued_at: When its job was pushed or, for a delayed one, becomes due.
         prompt: What `input()` asks, while AWAITING_INPUT.
         answer: The reply to `prompt` until the code has taken it.
+        trigger_data: What the code's context holds besides, by key: a webhook's request.
     """
 
     __tablename__ = "executions"
@@ -156,6 +157,7 @@ class Execution(IdMixin, Base):
     function_name: Mapped[str]
     trigger_type: Mapped[TriggerType]
     trigger_id: Mapped[str]
+    trigger_data: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     chat_id: Mapped[UUID | None] = mapped_column(ForeignKey("chats.id", ondelete="SET NULL"))
     tool_call_id: Mapped[str | None]
     parent_execution_id: Mapped[UUID | None] = mapped_column(
@@ -199,7 +201,10 @@ class BatchKind(StrEnum):
 
 
 class Batch(IdMixin, Base):
-    """Many executions of one function, started by one request. Its counts are its executions'."""
+    """Many executions of one function, started by one request. Its counts are its executions'.
+
+    `access` is the permission limit of whoever started it, as in `Execution`.
+    """
 
     __tablename__ = "batches"
     __table_args__ = (
@@ -221,6 +226,7 @@ class Batch(IdMixin, Base):
     callback_url: Mapped[str | None]
     callback_status: Mapped[CallbackStatus | None]
     callback_response_code: Mapped[int | None]
+    access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
     cancelled_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     finished_at: Mapped[datetime | None]

@@ -89,6 +89,8 @@ class WebhookDelivery(IdMixin, Base):
 
     Attributes:
         user_id: Whom it ran as; null when it was rejected.
+        access: The permission limit of that caller, as in `Execution`.
+        turn_id: The turn it started, for agents.
         headers: Without credentials.
         body: As received; null where it was larger than is kept.
         dedup_key: Hash of the value the webhook deduplicates by; while a delivery that has not
@@ -107,6 +109,7 @@ class WebhookDelivery(IdMixin, Base):
         ),
         Index("ix_webhook_deliveries_received", "received_at"),
         Index("ix_webhook_deliveries_execution", "execution_id"),
+        Index("ix_webhook_deliveries_turn", "turn_id"),
     )
 
     webhook_id: Mapped[UUID] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
@@ -126,6 +129,8 @@ class WebhookDelivery(IdMixin, Base):
         ForeignKey("executions.id", ondelete="SET NULL")
     )
     chat_id: Mapped[UUID | None] = mapped_column(ForeignKey("chats.id", ondelete="SET NULL"))
+    turn_id: Mapped[UUID | None] = mapped_column(ForeignKey("turns.id", ondelete="SET NULL"))
+    access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
     replay_of: Mapped[UUID | None] = mapped_column(
         ForeignKey("webhook_deliveries.id", ondelete="SET NULL")
     )

@@ -251,12 +251,14 @@ async def test_calls_import_from_the_environment_they_are_given(
     assert isinstance(await pool.run(invocation(code)), Raised)
     directory = settings_for(tmp_path).core.environments_dir
     environments = Environments(directory, pool, build_seconds=60)
-    for version in ("1.0", "2.0"):
-        index.wheel("thing", version)
-        built = await environments.build(["thing"])
-        found, path = value_of(await pool.run(invocation(code, environment=built.id)))
-        assert found == version
-        assert built.id in path
+    index.wheel("thing", "1.0")
+    first = await environments.build(["thing"])
+    found, path = value_of(await pool.run(invocation(code, environment=first.id)))
+    assert found == "1.0"
+    assert first.id in path
+    index.wheel("thing", "2.0")
+    built = await environments.build(["thing"])
+    assert value_of(await pool.run(invocation(code, environment=built.id)))[0] == "2.0"
     write = f"def handler(i, c):\n    open({path!r}, 'a')"
     outcome = await pool.run(invocation(write, environment=built.id))
     assert isinstance(outcome, Raised)

@@ -101,6 +101,7 @@ def _call_context(context: AppContext, row: Row[Any]) -> JsonObject:
         limit=None if row.access is None else tuple(k for k, held in row.access.items() if held),
     )
     return {
+        **(row.trigger_data or {}),
         "user_id": str(row.user_id),
         "user_email": row.email,
         "access_token": context.signer.mint(claims, timedelta(seconds=lifetime)),

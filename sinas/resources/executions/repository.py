@@ -34,6 +34,7 @@ _GIVEN = (
     "function_name",
     "trigger_type",
     "trigger_id",
+    "trigger_data",
     "tool_call_id",
     "idempotency_key",
     "background",
@@ -59,18 +60,16 @@ def _existing(model: type[Chat] | type[Execution], parameter: str) -> ScalarSele
 
 
 # Made once: building and hashing it for each call would cost more than the server's work.
-_INSERT = (
-    insert(Execution.__table__)  # type: ignore[arg-type]
-    .values(
-        {name: bindparam(name) for name in _GIVEN}
-        | {
-            "queued_at": func.now() + bindparam("delay", type_=Interval()),
-            "chat_id": _existing(Chat, "chat_id"),
-            "parent_execution_id": _existing(Execution, "parent_execution_id"),
-        }
-    )
-    .on_conflict_do_nothing(index_elements=["idempotency_key"])
-    .returning(Execution.__table__.c.id)
+_INSERT_MANY = insert(Execution.__table__).values(  # type: ignore[arg-type]
+    {name: bindparam(name) for name in _GIVEN}
+    | {
+        "queued_at": func.now() + bindparam("delay", type_=Interval()),
+        "chat_id": _existing(Chat, "chat_id"),
+        "parent_execution_id": _existing(Execution, "parent_execution_id"),
+    }
+)
+_INSERT = _INSERT_MANY.on_conflict_do_nothing(index_elements=["idempotency_key"]).returning(
+    Execution.__table__.c.id
 )
 
 
@@ -95,6 +94,11 @@ class ExecutionRepository(Repository[Execution]):
         inserted = await self.session.execute(_INSERT, _NOTHING | dict(values))
         return inserted.first() is not None
 
+    async def insert_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows without idempotency keys, in one round trip; otherwise as `insert`."""
+        if rows:
+            await self.session.execute(_INSERT_MANY, [_NOTHING | dict(values) for values in rows])
+
     async def by_idempotency_key(self, key: str) -> Execution:
         """The execution that holds the key; it must exist."""
         statement = self.visible_to_system().where(Execution.idempotency_key == key)
@@ -116,6 +120,7 @@ _claimed = (
         Execution.function_namespace,
         Execution.function_name,
         Execution.trigger_type,
+        Execution.trigger_data,
         Execution.chat_id,
         Execution.input_data,
         Execution.timeout_seconds,

@@ -116,6 +116,18 @@ class FunctionService(CrudService[Function, FunctionCreate, FunctionUpdate]):
             raise self.missing(namespace, name)
         return function
 
+    async def start_many(
+        self, function: Function, calls: Sequence[tuple[JsonObject, Trigger]]
+    ) -> Sequence[Started]:
+        """Accept many calls of a function, as `ExecutionService.start_many` does.
+
+        Raises:
+            ForbiddenError: No execute grant for the name.
+        """
+        self.principal.require(f"sinas.functions/{function.namespace}/{function.name}.execute:own")
+        executions = ExecutionService(self.unit, self.principal)
+        return await executions.start_many(function, calls, self.limits)
+
     async def start_function(
         self, function: Function, given: JsonObject, trigger: Trigger, execution_id: UUID | None
     ) -> Started:

@@ -142,9 +142,11 @@ class ExecutionService:
             PayloadTooLargeError: An input is too large; nothing is recorded.
             InvalidInputError: An input holds what cannot be stored; nothing is recorded.
         """
+        # Sorted, so that the order of the ids is that of the calls.
+        keys = sorted(uuid7() for _ in calls)
         prepared = []
-        for given, trigger in calls:
-            prepared.append(await self._prepared(function, given, trigger, limits, uuid7()))
+        for key, (given, trigger) in zip(keys, calls, strict=True):
+            prepared.append(await self._prepared(function, given, trigger, limits, key))
             # Others wait on this loop, and there may be a thousand.
             await asyncio.sleep(0)
         await self.rows.insert_many([values for values, _ in prepared])

@@ -117,14 +117,16 @@ class FunctionService(CrudService[Function, FunctionCreate, FunctionUpdate]):
         return function
 
     async def start_many(
-        self, function: Function, calls: Sequence[tuple[JsonObject, Trigger]]
+        self, namespace: str, name: str, calls: Sequence[tuple[JsonObject, Trigger]]
     ) -> Sequence[Started]:
         """Accept many calls of a function, as `ExecutionService.start_many` does.
 
         Raises:
-            ForbiddenError: No execute grant for the name.
+            ForbiddenError: No execute grant for the name; the same whether it exists or not.
+            NotFoundError: No such function, or it is inactive.
         """
-        self.principal.require(f"sinas.functions/{function.namespace}/{function.name}.execute:own")
+        self.principal.require(f"sinas.functions/{namespace}/{name}.execute:own")
+        function = await self.executable(namespace, name)
         executions = ExecutionService(self.unit, self.principal)
         return await executions.start_many(function, calls, self.limits)
 

@@ -1,6 +1,6 @@
 """The sandbox protocol: run one call of user code somewhere that is not this process."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -158,6 +158,7 @@ class SandboxStatus:
         boundary: What separates a call from the host, as one readable line.
         warnings: What this back end does not isolate, and why it was chosen.
         max_size: Most sandboxes at once, without the shared ones.
+        min_idle: Idle sandboxes kept while others are busy.
         shared: The sandboxes of the shared pool.
     """
 
@@ -167,7 +168,22 @@ class SandboxStatus:
     idle: tuple[SandboxMember, ...]
     in_use: tuple[SandboxMember, ...]
     max_size: int
+    min_idle: int
     shared: tuple[SandboxMember, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What one sandbox takes of its machine.
+
+    Attributes:
+        cpu_percent: Of one CPU.
+        memory_used_mb: In MiB, as are limits.
+    """
+
+    cpu_percent: float
+    memory_used_mb: float
+    memory_limit_mb: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +236,17 @@ class Sandbox(Protocol):
 
     def status(self) -> SandboxStatus:
         """Describe both pools now."""
+        ...
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """Measure every sandbox of both pools, by name; takes about a second."""
+        ...
+
+    def replace(self, name: str) -> bool:
+        """End one sandbox of either pool, with what runs in it; the pool makes another.
+
+        False when there is none of that name.
+        """
         ...
 
     async def scale_sandboxes(self, target: int) -> Scaled:

@@ -1,5 +1,7 @@
 """What one worker has: sandboxes for one call each, and the shared pool, over one back end."""
 
+from collections.abc import Mapping
+
 from typing_extensions import override
 
 from sinas.sandbox.base import (
@@ -11,9 +13,11 @@ from sinas.sandbox.base import (
     Sandbox,
     SandboxStatus,
     Scaled,
+    Usage,
 )
 from sinas.sandbox.pool import MemberSource, SandboxPool
 from sinas.sandbox.shared import SharedPool
+from sinas.sandbox.usage import measure
 from sinas.settings import Settings
 
 
@@ -55,8 +59,17 @@ class BothPools(Sandbox):
             idle=self._own.idle(),
             in_use=self._own.in_use(),
             max_size=self._settings.max_size,
+            min_idle=self._own.min_idle,
             shared=self._shared.members(),
         )
+
+    @override
+    async def usage(self) -> Mapping[str, Usage]:
+        return await measure([*self._own.sandboxes(), *self._shared.sandboxes()])
+
+    @override
+    def replace(self, name: str) -> bool:
+        return self._own.replace(name) or self._shared.replace(name)
 
     @override
     async def scale_sandboxes(self, target: int) -> Scaled:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import docker
@@ -31,6 +32,7 @@ from sinas.sandbox.link import LinkLostError, RunnerLink
 from sinas.sandbox.network import ensure_network
 from sinas.sandbox.owner import Owner
 from sinas.sandbox.rundir import RunDirectory
+from sinas.sandbox.usage import Sample
 from sinas.sandbox.wire import Limits
 from sinas.settings import Settings
 
@@ -48,10 +50,30 @@ class DockerMember:
         self.link = link
         self._remains = remains
 
+    def sample(self) -> Sample | None:
+        """What the engine says it takes now; None when it is gone."""
+        try:
+            found = self._remains.client.api.stats(
+                self._remains.container_id, stream=False, one_shot=True
+            )
+        except (DockerException, RequestException):
+            return None
+        return _sample(found)
+
     async def destroy(self) -> None:
         """Remove the container, its sockets and their directory."""
         self.link.break_off("destroyed")
         await self._remains.remove()
+
+
+def _sample(stats: dict[str, Any]) -> Sample | None:
+    memory = stats.get("memory_stats", {})
+    if "usage" not in memory:  # it has just ended
+        return None
+    # Page cache that can be dropped at once is nobody's.
+    used = memory["usage"] - memory.get("stats", {}).get("inactive_file", 0)
+    cpu = stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+    return Sample(cpu, used / 2**20, memory["limit"] / 2**20)
 
 
 @dataclass

@@ -4,17 +4,19 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from sinas.errors import FieldError, InvalidInputError, UnavailableError
 from sinas.sandbox.base import Invocation, Outcome, Profile, Reloaded, SandboxMember, Scaled
 from sinas.sandbox.link import Call, LinkLostError, RunnerLink, is_tainting
+from sinas.sandbox.usage import Sample
 from sinas.settings import SandboxSettings
 
 _log = structlog.get_logger(__name__)
 
+RESTARTED: Final = "an operator restarted it"
 _HEALTH_SECONDS = 60.0
 _PING_SECONDS = 5.0
 _SETTLE_SECONDS = 10.0
@@ -36,6 +38,10 @@ class Member(Protocol):
     @property
     def link(self) -> RunnerLink:
         """Its control socket; ready."""
+        ...
+
+    def sample(self) -> Sample | None:
+        """What it takes of the machine now; None when it is gone. Blocks."""
         ...
 
     async def destroy(self) -> None:
@@ -176,6 +182,24 @@ class SandboxPool:
     def in_use(self) -> tuple[SandboxMember, ...]:
         """The sandboxes that run one, or are being cleaned after it."""
         return tuple(slot.describe("in_use") for slot in self._busy)
+
+    def sandboxes(self) -> list[Member]:
+        """All of them."""
+        return [slot.member for slot in (*self._idle, *self._busy)]
+
+    @property
+    def min_idle(self) -> int:
+        """How many idle ones are kept while others are busy."""
+        return self._min_idle
+
+    def replace(self, name: str) -> bool:
+        """End one sandbox; see `Sandbox.replace`."""
+        for slot in (*self._idle, *self._busy):
+            if slot.member.name == name:
+                # An idle one is discarded when its loss is noticed, a busy one after its call.
+                slot.member.link.break_off(RESTARTED)
+                return True
+        return False
 
     async def scale(self, target: int) -> Scaled:
         """Keep `target` sandboxes ready; see `Sandbox.scale_sandboxes`."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from sinas.errors import UnavailableError
 from sinas.sandbox.base import Invocation, Profile, Returned
 from sinas.sandbox.link import LinkLostError, RunnerLink
 from sinas.sandbox.owner import Owner
+from sinas.sandbox.usage import Sample, process_tree
 from sinas.sandbox.wire import Limits
 from sinas.settings import Settings
 
@@ -90,9 +92,15 @@ class ProcessMember:
     """One runner process."""
 
     def __init__(
-        self, name: str, process: subprocess.Popen[bytes], link: RunnerLink, directory: Path
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        link: RunnerLink,
+        directory: Path,
+        memory_mb: int,
     ) -> None:
         self.name = name
+        self._memory_mb = memory_mb
         self.link = link
         self._process = process
         self._directory = directory
@@ -101,6 +109,10 @@ class ProcessMember:
     def last_line(self) -> str:
         """What the runner wrote last, if anything; it writes only when it fails."""
         return _last_line(self._directory)
+
+    def sample(self) -> Sample | None:
+        """What the runner and its calls take now; None when it is gone."""
+        return process_tree(self._process.pid, self._memory_mb)
 
     async def destroy(self) -> None:
         """End the runner, which ends its call, and remove its directory."""
@@ -132,6 +144,8 @@ class ProcessSource:
         self._level = _Level(namespaces=False, users=False)
         self._why_not_more = ""
         self._owner = Owner.current()
+        # Process ids repeat where function workers run in containers of their own.
+        self._names = f"{self._owner.pid}-{secrets.token_hex(3)}"
         self._python = ""
 
     @property
@@ -193,7 +207,7 @@ class ProcessSource:
             UnavailableError: It did not start at the chosen level.
         """
         kind = "process" if profile.kind == "sandbox" else profile.kind
-        name = f"sinas-{kind}-{self._owner.pid}-{next(self._numbers)}"
+        name = f"sinas-{kind}-{self._names}-{next(self._numbers)}"
         directory, process, control = await asyncio.to_thread(self._spawn, profile)
         link = RunnerLink(control, self._limits.of(profile))
         try:
@@ -205,7 +219,7 @@ class ProcessSource:
             if isinstance(error, LinkLostError | TimeoutError):
                 raise UnavailableError(f"{name} did not start: {detail or error}") from error
             raise
-        return ProcessMember(name, process, link, directory)
+        return ProcessMember(name, process, link, directory, profile.memory_mb)
 
     async def aclose(self) -> None:
         """Nothing is left to remove: each member removed its own."""

@@ -12,7 +12,7 @@ import structlog
 from sinas.errors import FieldError, InvalidInputError, UnavailableError
 from sinas.sandbox.base import Ask, Invocation, Outcome, Profile, Reloaded, SandboxMember, Scaled
 from sinas.sandbox.link import Call, LinkLostError
-from sinas.sandbox.pool import Member, MemberSource
+from sinas.sandbox.pool import RESTARTED, Member, MemberSource
 from sinas.settings import SandboxSettings
 
 _log = structlog.get_logger(__name__)
@@ -105,6 +105,18 @@ class SharedPool:
     def members(self) -> tuple[SandboxMember, ...]:
         """The sandboxes, those that retire included."""
         return tuple(worker.describe() for worker in self._workers)
+
+    def sandboxes(self) -> list[Member]:
+        """All of them."""
+        return [worker.member for worker in self._workers]
+
+    def replace(self, name: str) -> bool:
+        """End one sandbox; see `Sandbox.replace`."""
+        for worker in self._workers:
+            if worker.member.name == name:
+                self._remove(worker, RESTARTED)
+                return True
+        return False
 
     async def scale(self, target: int) -> Scaled:
         """Have `target` sandboxes take calls; see `Sandbox.scale_shared`."""

@@ -71,19 +71,22 @@ async def call_worker(
         InvalidInputError: Raised by the body, as are `NotFoundError` and `UpstreamError`.
     """
     call_id = str(uuid7())
-    async with signals.listen(f"{_REPLY}{call_id}") as replies:
-        message = orjson.dumps({"id": call_id, "name": wanted.name, "arguments": arguments})
-        try:
-            async with asyncio.timeout(seconds):
-                # A worker that starts holds its lease a moment before it listens.
-                while not await redis.publish(f"{_COMMAND}{worker_id}", message):  # noqa: ASYNC110
-                    await asyncio.sleep(_RETRY_SECONDS)
-                while (data := await replies.get()) == RESYNC:
-                    log.warning("commands.reply_may_be_lost", command=wanted.name)
-        except TimeoutError:
-            raise UnavailableError(
-                f"Worker {worker_id} did not answer '{wanted.name}' within {seconds:g} s."
-            ) from None
+    message = orjson.dumps({"id": call_id, "name": wanted.name, "arguments": arguments})
+    try:
+        # Around the subscription too: while Redis is away it never comes about.
+        async with (
+            asyncio.timeout(seconds),
+            signals.listen(f"{_REPLY}{call_id}") as replies,
+        ):
+            # A worker that starts holds its lease a moment before it listens.
+            while not await redis.publish(f"{_COMMAND}{worker_id}", message):  # noqa: ASYNC110
+                await asyncio.sleep(_RETRY_SECONDS)
+            while (data := await replies.get()) == RESYNC:
+                log.warning("commands.reply_may_be_lost", command=wanted.name)
+    except TimeoutError:
+        raise UnavailableError(
+            f"Worker {worker_id} did not answer '{wanted.name}' within {seconds:g} s."
+        ) from None
     reply = orjson.loads(data)
     if "error" in reply:
         raise _PASSED_ON.get(reply["code"], UnavailableError)(reply["error"])

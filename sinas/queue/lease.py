@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psutil
 import structlog
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,6 +27,14 @@ def owner_is_dead(owner: InstrumentedAttribute[UUID | None]) -> ColumnElement[bo
     """SQL: no living worker holds the row whose `lease_owner` column this is."""
     living = select(Worker.id).where(Worker.lease_until > func.clock_timestamp())
     return or_(owner.is_(None), owner.not_in(living))
+
+
+def living_workers(queue: str | None = None) -> Select[Worker]:
+    """SQL: the workers that hold a lease now, of one queue or of all, oldest first."""
+    statement = select(Worker).where(Worker.lease_until > func.clock_timestamp())
+    if queue is not None:
+        statement = statement.where(Worker.queue == queue)
+    return statement.order_by(Worker.id)
 
 
 class WorkerLease:

@@ -106,6 +106,17 @@ def permitted(resource: str, action: str) -> Callable[..., Awaitable[Principal]]
     return check
 
 
+def permitted_everywhere(resource: str, action: str) -> Callable[..., Awaitable[Principal]]:
+    """A dependency: the caller, if they hold the `:all` form: for what belongs to nobody."""
+
+    async def check(principal: Caller) -> Principal:
+        principal.require(f"sinas.{resource}.{action}:all")
+        return principal
+
+    check.permission = f"{resource}.{action}"  # type: ignore[attr-defined]
+    return check
+
+
 def may_somewhere(principal: Principal, resource: str, action: str) -> bool:
     """Whether any form of `sinas.<resource>…<action>` is held: path, pathless, own or all."""
     return principal.can(f"sinas.{resource}.{action}:own") or principal.can_somewhere(

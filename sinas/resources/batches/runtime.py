@@ -1,0 +1,114 @@
+"""Runtime routes of batches, and the key that callbacks are signed with."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BeforeValidator
+
+from sinas.auth.principal import Principal
+from sinas.egress.callbacks import SIGNATURE_HEADER, callback_key
+from sinas.models import Execution, ExecutionStatus
+from sinas.resources.batches.schemas import (
+    BatchCancelled,
+    BatchExecution,
+    BatchExecutions,
+    BatchRead,
+    BatchSubmit,
+    BatchSubmitted,
+    CallbackKeyRead,
+)
+from sinas.resources.batches.service import BatchService
+from sinas.web.deps import CREDENTIALS, Context, InUnit, permitted
+from sinas.web.problems import PROBLEM_RESPONSES
+
+router = APIRouter(tags=["batches"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
+
+Executor = Annotated[Principal, Depends(permitted("functions", "execute"))]
+
+
+async def _submitting(unit: InUnit, context: Context, principal: Executor) -> BatchService:
+    return BatchService(unit, principal, context.settings.function)
+
+
+async def _reading(
+    unit: InUnit,
+    context: Context,
+    principal: Annotated[Principal, Depends(permitted("executions", "read"))],
+) -> BatchService:
+    return BatchService(unit, principal, context.settings.function)
+
+
+async def _changing(
+    unit: InUnit,
+    context: Context,
+    principal: Annotated[Principal, Depends(permitted("executions", "update"))],
+) -> BatchService:
+    return BatchService(unit, principal, context.settings.function)
+
+
+Submit = Annotated[BatchService, Depends(_submitting)]
+Read = Annotated[BatchService, Depends(_reading)]
+Change = Annotated[BatchService, Depends(_changing)]
+Status = Annotated[
+    ExecutionStatus | None,
+    BeforeValidator(lambda given: given.upper() if isinstance(given, str) else given),
+    Query(description="In any case."),
+]
+
+
+@router.post("/functions/{namespace}/{name}/execute/batch", status_code=202)
+async def submit_batch(
+    namespace: str, name: str, body: BatchSubmit, batches: Submit
+) -> BatchSubmitted:
+    """Queue one call of a function for each input.
+
+    An input that breaks the function's schema becomes a failed execution; the others go on.
+    """
+    return await batches.submit(namespace, name, body)
+
+
+@router.get("/batches/{batch_id}")
+async def get_batch(batch_id: UUID, batches: Read) -> BatchRead:
+    """Get a batch with the numbers of its executions by status."""
+    return await batches.get(batch_id)
+
+
+@router.get("/batches/{batch_id}/executions")
+async def list_batch_executions(
+    batch_id: UUID,
+    batches: Read,
+    status: Status = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+) -> BatchExecutions:
+    """List the executions of a batch, in the order of their inputs."""
+    found = await batches.executions(batch_id, status=status, offset=offset, limit=limit)
+    return BatchExecutions(executions=[_child(row) for row in found])
+
+
+@router.post("/batches/{batch_id}/cancel")
+async def cancel_batch(batch_id: UUID, batches: Change) -> BatchCancelled:
+    """Cancel what has not ended; running code is stopped."""
+    return await batches.cancel(batch_id)
+
+
+@router.get("/callbacks/key")
+async def get_callback_key(principal: Executor, context: Context) -> CallbackKeyRead:
+    """Get the key that callbacks about your executions and batches are signed with."""
+    secret = context.settings.auth.secret_key.get_secret_value()
+    return CallbackKeyRead(key=callback_key(secret, principal.user_id), header=SIGNATURE_HEADER)
+
+
+def _child(row: Execution) -> BatchExecution:
+    return BatchExecution(
+        execution_id=row.id,
+        status=row.status,
+        function_name=row.function_name,
+        chat_id=row.chat_id,
+        trigger_id=row.trigger_id,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+        duration_ms=row.duration_ms,
+        error=row.error,
+    )

@@ -5,10 +5,11 @@ sandbox; what it lets through but would fill the memory of the process is refuse
 """
 
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template
+from jinja2 import ChainableUndefined, StrictUndefined, Template, Undefined
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.exceptions import TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -31,11 +32,28 @@ class TemplateError(InvalidInputError):
     code = "template_error"
 
 
+_is_lacking: ContextVar[bool] = ContextVar("is_lacking", default=False)
+
+
+class _Blank(ChainableUndefined):
+    """An unknown name, and whatever is asked of it: empty, but noted where it is used."""
+
+    @override
+    def __str__(self) -> str:
+        _is_lacking.set(True)
+        return ""
+
+    @override
+    def __iter__(self) -> Iterator[Any]:
+        _is_lacking.set(True)
+        return iter(())
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%"})
 
-    def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    def __init__(self, undefined: type[Undefined]) -> None:
+        super().__init__(undefined=undefined, autoescape=False, keep_trailing_newline=True)
         del self.globals["lipsum"]
         for name in ("center", "format", "indent", "wordwrap"):
             del self.filters[name]
@@ -72,13 +90,14 @@ def _repeated_length(left: object, right: object) -> int:
     return 0
 
 
-_ENVIRONMENT = _Environment()
+_STRICT = _Environment(StrictUndefined)
+_LENIENT = _Environment(_Blank)
 
 
 @lru_cache(maxsize=512)
-def _parsed(text: str) -> Template:
+def _parsed(text: str, environment: _Environment = _STRICT) -> Template:
     try:
-        return _ENVIRONMENT.from_string(text)
+        return environment.from_string(text)
     except TemplateSyntaxError as error:
         raise TemplateError(f"Template, line {error.lineno}: {error.message}") from None
     except (JinjaError, RecursionError) as error:
@@ -101,7 +120,23 @@ def render(text: str, variables: Mapping[str, object]) -> str:
         TemplateError: It does not parse, uses an unknown name, fails while it runs, or makes
             more than `MAX_OUTPUT_CHARS` characters.
     """
-    template = _parsed(text)
+    return _filled(_parsed(text), variables)
+
+
+def render_lenient(text: str, variables: Mapping[str, object]) -> tuple[str, bool]:
+    """Fill `text` in, unknown names with nothing; and whether it used any.
+
+    Raises:
+        TemplateError: As `render`, but for unknown names.
+    """
+    token = _is_lacking.set(False)
+    try:
+        return _filled(_parsed(text, _LENIENT), variables), _is_lacking.get()
+    finally:
+        _is_lacking.reset(token)
+
+
+def _filled(template: Template, variables: Mapping[str, object]) -> str:
     try:
         return "".join(_bounded(template.generate(dict(variables))))
     except TemplateError:

@@ -19,7 +19,7 @@ from sinas.queue.job import AnyJob
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sinas"
-FACES = frozenset({"service", "schemas", "events"})
+FACES = frozenset({"service", "schemas", "events", "waiting"})
 MAX_LINES = 500
 MAX_TEST_LINES = 800
 

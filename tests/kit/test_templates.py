@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sinas.kit.templates import TemplateError, check_template, render
+from sinas.kit.templates import TemplateError, check_template, render, render_lenient
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,26 @@ def test_checking_parses_only() -> None:
     check_template("{{ missing }}")
     with pytest.raises(TemplateError, match="line 1"):
         check_template("{{ missing")
+
+
+@pytest.mark.parametrize(
+    ("text", "filled", "is_lacking"),
+    [
+        ("{{ a }}", "1", False),
+        ("{{ b }}!", "!", True),
+        ("{{ b.c.d }}", "", True),
+        ("{{ a.c }}", "", True),
+        ("{% for x in b %}x{% endfor %}", "", True),
+        ("{{ b | default('none') }}", "none", False),
+        ("{% if b is defined %}{{ b }}{% endif %}", "", False),
+    ],
+)
+def test_unknown_names_can_be_left_empty(text: str, filled: str, is_lacking: bool) -> None:
+    assert render_lenient(text, {"a": 1}) == (filled, is_lacking)
+
+
+def test_what_is_refused_stays_refused_where_names_may_be_unknown() -> None:
+    for text in ("{{ 'x' * 9999999 }}", "{{ a.__class__.__mro__ }}{{ 1 / 0 }}", "{{ a"):
+        with pytest.raises(TemplateError):
+            render_lenient(text, {"a": 1})
+    assert render_lenient("{{ a.__class__ }}", {"a": 1})[0] == ""

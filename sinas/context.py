@@ -1,10 +1,10 @@
 """AppContext: everything that lives as long as the process, opened and closed in one place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import structlog
@@ -25,6 +25,7 @@ from sinas.kit.addresses import parse_networks
 from sinas.kit.crypto import Cipher
 from sinas.llm.client import LlmClient
 from sinas.queue.client import JobQueue
+from sinas.queue.running import RunningTasks
 from sinas.queue.signals import Signals
 from sinas.sandbox.base import Sandbox
 from sinas.sandbox.environments import Environments
@@ -108,6 +109,8 @@ class WorkerContext:
         environments: Packages that user code can import; None likewise.
         tools: Providers of what agents may call.
         lease_lost: Set when other workers may have taken this one's work over.
+        running: Which task works on which execution.
+        abandon: What ends the work of tool calls, by their keys, whose turn ended before them.
     """
 
     app: AppContext
@@ -116,6 +119,11 @@ class WorkerContext:
     sandbox: Sandbox | None = None
     environments: Environments | None = None
     tools: tuple[ToolProvider, ...] = ()
+    running: RunningTasks = field(default_factory=RunningTasks)
+    abandon: tuple["Abandon", ...] = ()
+
+
+Abandon: TypeAlias = Callable[[AppContext, Sequence[str]], Awaitable[None]]
 
 
 class Background:

@@ -97,6 +97,7 @@ async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningW
             sandbox=sandbox[0] if sandbox else None,
             environments=_environments(sandbox[0], settings) if sandbox else None,
             tools=tuple(r.tools(context) for r in RESOURCES if r.tools is not None),
+            abandon=tuple(r.abandon for r in RESOURCES if r.abandon is not None),
         )
         jobs = [job for resource in RESOURCES for job in resource.jobs]
         queue_worker = QueueWorker(context.redis, queue, jobs, worker, lanes)
@@ -124,6 +125,7 @@ def _beside(kind: Kind, worker: WorkerContext) -> Iterator[Coroutine[Any, Any, N
         app = worker.app
         commands = [command for resource in RESOURCES for command in resource.commands]
         yield serve_commands(app.redis, app.signals, worker.worker_id, commands, worker)
+        yield from (r.watch(worker) for r in RESOURCES if r.watch is not None)
 
 
 def _queue(kind: Kind, settings: Settings) -> tuple[Queue, dict[str, int]]:

@@ -86,7 +86,7 @@ class Authenticator:
         claims = self._signer.read(token)
         row = await self._one(_BY_USER, claims.user_id)
         limit = None if claims.limit is None else PermissionSet.of(claims.limit)
-        return _principal(row, "token", limit, claims.execution_id)
+        return _principal(row, "token", limit, claims.execution_id, claims.depth)
 
     async def by_api_key(self, key: str) -> tuple[Principal, UUID]:
         """The owner of an API key, limited to the key's own map."""
@@ -122,9 +122,18 @@ class Authenticator:
         return row
 
 
-def deferred_principal(row: Mapping[str, Any], limit: Mapping[str, bool] | None) -> Principal:
-    """The principal deferred work acts as, from a row with `PRINCIPAL_COLUMNS`."""
-    return _principal(row, "system", None if limit is None else permission_set(limit))
+def deferred_principal(
+    row: Mapping[str, Any],
+    limit: Mapping[str, bool] | None,
+    execution_id: UUID | None = None,
+    depth: int = 0,
+) -> Principal:
+    """The principal deferred work acts as, from a row with `PRINCIPAL_COLUMNS`.
+
+    `execution_id` and `depth` are of the execution whose code caused the work.
+    """
+    held = None if limit is None else permission_set(limit)
+    return _principal(row, "system", held, execution_id, depth)
 
 
 def _principal(
@@ -132,6 +141,7 @@ def _principal(
     credential: Credential,
     limit: PermissionSet | None,
     execution_id: UUID | None = None,
+    depth: int = 0,
 ) -> Principal:
     return Principal(
         user_id=row["id"],
@@ -143,4 +153,5 @@ def _principal(
         last_login_at=row["last_login_at"],
         created_at=row["created_at"],
         execution_id=execution_id,
+        depth=depth,
     )

@@ -19,7 +19,8 @@ class Principal:
     Attributes:
         grants: Union of the user's active roles, read when the request came in.
         limit: An API key's own map; the caller may do what both allow. None for no limit.
-        execution_id: Set when the caller is user code of that execution.
+        execution_id: Set when the caller is user code of that execution, or acts for it.
+        depth: How many executions the chain behind the caller has; 0 for none.
     """
 
     user_id: UUID
@@ -31,6 +32,7 @@ class Principal:
     last_login_at: datetime | None = None
     created_at: datetime | None = None
     execution_id: UUID | None = None
+    depth: int = 0
 
     def can(self, wanted: str) -> bool:
         """Whether the caller holds `wanted`, a full permission key."""

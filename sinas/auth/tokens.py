@@ -25,12 +25,14 @@ class AccessClaims:
     Attributes:
         user_id: Whose rights it carries.
         execution_id: Set when it was minted for the user code of that execution.
+        depth: How many executions the chain behind the caller has; 0 for none.
         limit: The permission limit of the caller it was minted for, or None.
     """
 
     user_id: UUID
     email: str
     execution_id: UUID | None = None
+    depth: int = 0
     limit: tuple[str, ...] | None = None
 
 
@@ -52,6 +54,7 @@ class TokenSigner:
         }
         if claims.execution_id is not None:
             payload["execution_id"] = str(claims.execution_id)
+            payload["depth"] = claims.depth
         if claims.limit is not None:
             payload["limit"] = list(claims.limit)
         return jwt.encode(payload, self._key, algorithm=_ALGORITHM)
@@ -70,6 +73,7 @@ class TokenSigner:
                 user_id=UUID(payload["sub"]),
                 email=str(payload.get("email", "")),
                 execution_id=UUID(execution) if execution else None,
+                depth=int(payload.get("depth", 0)),
                 limit=tuple(limit) if limit is not None else None,
             )
         except (JWTError, KeyError, ValueError, TypeError) as error:

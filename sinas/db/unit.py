@@ -34,10 +34,14 @@ class QueuedJob:
 
 
 class JobSink(Protocol):
-    """Where committed jobs go."""
+    """Where committed jobs and messages go."""
 
     async def push(self, jobs: Sequence[QueuedJob]) -> None:
         """Push all of them in one round trip."""
+        ...
+
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish each message on its channel, in order, in one round trip."""
         ...
 
 
@@ -47,11 +51,19 @@ class Unit:
 
     session: AsyncSession
     _jobs: list[QueuedJob] = field(default_factory=list)
+    _messages: list[tuple[str, bytes]] = field(default_factory=list)
     _after_commit: list[AfterCommit] = field(default_factory=list)
 
     def queue_job(self, job: QueuedJob) -> None:
         """Push `job` after the commit; dropped on rollback."""
         self._jobs.append(job)
+
+    def publish(self, channel: str, message: bytes) -> None:
+        """Publish after the commit; dropped on rollback.
+
+        It may get lost: whoever listens also looks at the rows.
+        """
+        self._messages.append((channel, message))
 
     def after_commit(self, action: AfterCommit) -> None:
         """Await `action` after the commit, in order; dropped on rollback.
@@ -80,6 +92,11 @@ async def unit_of_work(
             await jobs.push(unit._jobs)
         except Exception:
             log.warning("jobs.push_failed", jobs=[job.job_id for job in unit._jobs], exc_info=True)
+    if unit._messages:
+        try:
+            await jobs.publish(unit._messages)
+        except Exception:
+            log.warning("messages.publish_failed", messages=len(unit._messages), exc_info=True)
     for action in unit._after_commit:
         try:
             await action()

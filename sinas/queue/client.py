@@ -36,6 +36,13 @@ class JobQueue:
                     pipe.ltrim(wake_key(job.queue), 0, WAKE_LIMIT)
             await pipe.execute()
 
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish each message on its channel."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for channel, message in messages:
+                pipe.publish(channel, message)
+            await pipe.execute()
+
     async def pending(self, *lanes: str) -> int:
         """How many jobs wait in the lanes of these keys, delayed ones included."""
         async with self._redis.pipeline(transaction=False) as pipe:

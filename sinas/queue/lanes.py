@@ -7,21 +7,21 @@ each depth of a chain has a lane of its own, and the deepest one always gets on.
 
 from typing import Final
 
-from sinas.settings import Settings
+from sinas.settings import FunctionSettings, Settings
 
 # Where chains have no limit: deeper calls share the last lane.
 _DEPTHS_WITHOUT_LIMIT: Final = 8
 
 
-def function_lane(settings: Settings, *, depth: int, shared: bool) -> str:
+def function_lane(limits: FunctionSettings, *, depth: int, shared: bool) -> str:
     """The lane of one call, as a suffix of the queue's key.
 
     Args:
-        settings: For the longest chain.
+        limits: For the longest chain.
         depth: 1 for a call from outside.
         shared: Whether it runs in the shared pool.
     """
-    level = min(depth, _depths(settings)) - 1
+    level = min(depth, _depths(limits)) - 1
     return (":shared" if shared else "") + (f":{level}" if level else "")
 
 
@@ -31,13 +31,13 @@ def function_lanes(settings: Settings) -> dict[str, int]:
     Calls from outside leave enough of SANDBOX_MAX_SIZE for those that functions make.
     """
     queue = settings.queue
-    nested = queue.nested_concurrency * (_depths(settings) - 1)
+    nested = queue.nested_concurrency * (_depths(settings.function) - 1)
     outer = max(1, min(queue.function_concurrency, settings.sandbox.max_size - nested))
     lanes = {}
-    for depth in range(1, _depths(settings) + 1):
+    for depth in range(1, _depths(settings.function) + 1):
         own = outer if depth == 1 else queue.nested_concurrency
-        lanes[function_lane(settings, depth=depth, shared=False)] = own
-        lanes[function_lane(settings, depth=depth, shared=True)] = queue.shared_concurrency
+        lanes[function_lane(settings.function, depth=depth, shared=False)] = own
+        lanes[function_lane(settings.function, depth=depth, shared=True)] = queue.shared_concurrency
     return lanes
 
 
@@ -48,5 +48,5 @@ def sandboxes_needed(settings: Settings) -> int:
     return max(settings.sandbox.max_size, slots)
 
 
-def _depths(settings: Settings) -> int:
-    return settings.function.max_depth or _DEPTHS_WITHOUT_LIMIT
+def _depths(limits: FunctionSettings) -> int:
+    return limits.max_depth or _DEPTHS_WITHOUT_LIMIT

@@ -1,11 +1,12 @@
 """Resource: the one declaration a slice announces itself with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import APIRouter
 
-from sinas.context import AppContext
+from sinas.context import Abandon, AppContext, WorkerContext
 from sinas.queue.commands import Command
 from sinas.queue.job import AnyJob, AnySweep
 from sinas.tools.base import ToolProvider
@@ -23,6 +24,8 @@ class Resource:
         jobs: What workers run.
         sweeps: What the scheduler runs again and again.
         commands: What function workers do when an operator asks.
+        watch: What function workers do beside taking jobs, as long as they live.
+        abandon: Ends what tool calls started, by their keys, when their turn ended before them.
     """
 
     name: str
@@ -32,3 +35,5 @@ class Resource:
     jobs: tuple[AnyJob, ...] = ()
     sweeps: tuple[AnySweep, ...] = ()
     commands: tuple[Command, ...] = ()
+    watch: Callable[[WorkerContext], Coroutine[Any, Any, None]] | None = None
+    abandon: Abandon | None = None

@@ -28,6 +28,9 @@ class Unreachable:
     async def push(self, jobs: Sequence[QueuedJob]) -> None:
         raise ConnectionError("no Redis")
 
+    async def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        raise ConnectionError("no Redis")
+
 
 async def emails(context: AppContext) -> set[str]:
     async with context.unit() as unit:

@@ -8,6 +8,7 @@ from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.jsonschema import compile_schema
 from sinas.models import ExecutionStatus
 from sinas.resources.executions.events import TIMEOUT_ERROR
+from sinas.resources.executions.retrying import Again
 from sinas.sandbox.base import Captured, Crashed, Outcome, OutOfMemory, Raised, Returned, TimedOut
 
 _CHEAP_BYTES = 32_768
@@ -15,12 +16,13 @@ _CHEAP_BYTES = 32_768
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """A terminal state, fit to be stored.
+    """How an attempt ended, fit to be stored.
 
     Attributes:
         output: The return value, null unless it completed.
         output_json: The same as JSON text.
         duration_ms: Time inside the sandbox, null when it never got there.
+        again: Whether another attempt could end better.
     """
 
     status: ExecutionStatus
@@ -31,6 +33,7 @@ class Ending:
     stdout: str | None = None
     stderr: str | None = None
     duration_ms: int | None = None
+    again: Again = Again.NEVER
 
     def columns(self) -> dict[str, Any]:
         """The values `finish` writes."""
@@ -45,9 +48,9 @@ class Ending:
         }
 
 
-def failed(error: str) -> Ending:
-    """An end without a run."""
-    return Ending(status=ExecutionStatus.FAILED, error=storable(error))
+def failed(error: str, again: Again = Again.NEVER) -> Ending:
+    """An end without a result of a run."""
+    return Ending(status=ExecutionStatus.FAILED, error=storable(error), again=again)
 
 
 def ending_of(outcome: Outcome, output_schema: JsonObject) -> Ending:
@@ -56,15 +59,16 @@ def ending_of(outcome: Outcome, output_schema: JsonObject) -> Ending:
         case Returned():
             return _returned(outcome, output_schema)
         case Raised():
-            return _failed(outcome, outcome.error, traceback=storable(outcome.traceback) or None)
+            traceback = storable(outcome.traceback) or None
+            return _interrupted(outcome, outcome.error, traceback=traceback)
         case TimedOut():
-            return _failed(outcome, f"{TIMEOUT_ERROR}{outcome.timeout_seconds:g}s")
+            return _interrupted(outcome, f"{TIMEOUT_ERROR}{outcome.timeout_seconds:g}s")
         case OutOfMemory():
-            return _failed(
+            return _interrupted(
                 outcome, f"The call needed more than its {outcome.limit_mb} MiB of memory."
             )
         case Crashed():
-            return _failed(outcome, outcome.reason)
+            return _interrupted(outcome, outcome.reason)
         case _:
             assert_never(outcome)
 
@@ -112,5 +116,10 @@ def _ending(outcome: Captured, status: ExecutionStatus, **rest: Any) -> Ending:
     )
 
 
-def _failed(outcome: Captured, error: str, traceback: str | None = None) -> Ending:
-    return _ending(outcome, ExecutionStatus.FAILED, error=storable(error), traceback=traceback)
+def _failed(outcome: Captured, error: str, **rest: Any) -> Ending:
+    return _ending(outcome, ExecutionStatus.FAILED, error=storable(error), **rest)
+
+
+def _interrupted(outcome: Captured, error: str, **rest: Any) -> Ending:
+    """The code began and did not come to its end."""
+    return _failed(outcome, error, again=Again.IF_IDEMPOTENT, **rest)

@@ -11,14 +11,20 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sinas.auth.tokens import AccessClaims
 from sinas.context import AppContext, WorkerContext
-from sinas.errors import UnavailableError
+from sinas.db.unit import Unit
+from sinas.errors import LeaseLostError, UnavailableError
 from sinas.kit.json_types import JsonObject
 from sinas.models import ExecutionStatus
 from sinas.queue.job import Queue, Sweep, job
-from sinas.resources.executions import repository
+from sinas.queue.lanes import function_lane
+from sinas.resources.dependencies.service import packages_held
+from sinas.resources.executions import attempts
 from sinas.resources.executions.ending import Ending, ending_of, failed, is_cheap
-from sinas.resources.executions.events import announce
+from sinas.resources.executions.events import announce, channel, end_message
+from sinas.resources.executions.pausing import answers
+from sinas.resources.executions.retrying import Again, RetryPolicy
 from sinas.sandbox.base import Invocation, Outcome
+from sinas.settings import FunctionSettings
 
 log = structlog.get_logger(__name__)
 
@@ -34,18 +40,36 @@ _MAX_PAUSE_SECONDS = 2.0
 # A week: every call has its own, much shorter limit inside the sandbox.
 @job("functions.execute", queue=Queue.FUNCTIONS, timeout=timedelta(days=7))
 async def execute(worker: WorkerContext, execution_id: str) -> None:
-    """Run one pending execution and write how it ended; nothing if it is not pending."""
+    """Make one attempt at a pending execution and write how it ended; nothing if it is not."""
     key = UUID(execution_id)
-    row = await repository.claim(worker.app, key, worker.worker_id)
-    if row is None:
-        return
-    # Shielded: the process may be about to end, and a cancellation must not cut the write off.
-    try:
-        ending = await _run(worker, row)
-    except asyncio.CancelledError:
-        await asyncio.shield(_finish(worker, key, failed(STOPPED)))
-        raise
-    await asyncio.shield(_finish(worker, key, ending))
+    # From before the claim: whoever cancels a claimed execution finds its task.
+    with worker.running.hold(key) as held:
+        row = await attempts.claim(worker.app, key, worker.worker_id)
+        if row is None:
+            return
+        # Shielded: the process may be about to end, and a cancellation must not cut the write off.
+        try:
+            ending = await _run(worker, row)
+        except asyncio.CancelledError:
+            if not held.cancelled:
+                stopped = failed(STOPPED, Again.IF_IDEMPOTENT)
+                await asyncio.shield(_conclude(worker, row, stopped, at_once=True))
+            raise
+        await asyncio.shield(_conclude(worker, row, ending))
+
+
+def push(
+    unit: Unit,
+    limits: FunctionSettings,
+    execution_id: UUID,
+    *,
+    depth: int,
+    shared: bool,
+    delay: timedelta = timedelta(0),
+) -> None:
+    """Queue an execution after `unit` commits, in the lane of its depth and pool."""
+    lane = function_lane(limits, depth=depth, shared=shared)
+    execute.enqueue_in(unit, lane, str(execution_id), delay, str(execution_id))
 
 
 async def _run(worker: WorkerContext, row: Row[Any]) -> Ending:
@@ -56,12 +80,14 @@ async def _run(worker: WorkerContext, row: Row[Any]) -> Ending:
     if worker.sandbox is None:
         return failed("This worker has no sandbox.")
     try:
-        outcome = await worker.sandbox.run(_invocation(worker.app, row))
-    except UnavailableError as error:
-        return failed(error.message)
+        async with packages_held(worker, row.environment):
+            ask = answers(worker, row.id, lambda: _access_token(worker.app, row))
+            outcome = await worker.sandbox.run(_invocation(worker.app, row), ask)
+    except (UnavailableError, LeaseLostError) as error:
+        return failed(error.message, Again.ALWAYS)
     except Exception:
         log.exception("executions.sandbox_failed", execution_id=str(row.id))
-        return failed("The platform could not run the call; its log says why.")
+        return failed("The platform could not run the call; its log says why.", Again.IF_IDEMPOTENT)
     return await _ending(row, outcome)
 
 
@@ -88,23 +114,19 @@ def _invocation(context: AppContext, row: Row[Any]) -> Invocation:
         input=row.input_data,
         context=_call_context(context, row),
         timeout_seconds=row.timeout_seconds,
+        kind=row.kind.value,
+        environment=row.environment,
+        shared=row.shared,
+        nested=row.depth > 1,
     )
 
 
 def _call_context(context: AppContext, row: Row[Any]) -> JsonObject:
-    limits = context.settings.function
-    lifetime = min(row.timeout_seconds + limits.token_buffer_seconds, limits.max_token_seconds)
-    claims = AccessClaims(
-        user_id=row.user_id,
-        email=row.email,
-        execution_id=row.id,
-        limit=None if row.access is None else tuple(k for k, held in row.access.items() if held),
-    )
     return {
         **(row.trigger_data or {}),
         "user_id": str(row.user_id),
         "user_email": row.email,
-        "access_token": context.signer.mint(claims, timedelta(seconds=lifetime)),
+        "access_token": _access_token(context, row),
         "execution_id": str(row.id),
         "trigger_type": row.trigger_type.value,
         "chat_id": None if row.chat_id is None else str(row.chat_id),
@@ -113,32 +135,68 @@ def _call_context(context: AppContext, row: Row[Any]) -> JsonObject:
     }
 
 
-async def _finish(worker: WorkerContext, execution_id: UUID, ending: Ending) -> None:
-    written = await _write(worker, execution_id, ending)
-    if written is None:
-        log.warning("executions.end_dropped", execution_id=str(execution_id), end=ending.status)
-        return
-    await announce(
-        worker.app.redis, execution_id, written.status, written.output_json, written.error
+def _access_token(context: AppContext, row: Row[Any]) -> str:
+    limits = context.settings.function
+    lifetime = min(row.timeout_seconds + limits.token_buffer_seconds, limits.max_token_seconds)
+    claims = AccessClaims(
+        user_id=row.user_id,
+        email=row.email,
+        execution_id=row.id,
+        depth=row.depth,
+        limit=None if row.access is None else tuple(k for k, held in row.access.items() if held),
     )
+    return context.signer.mint(claims, timedelta(seconds=lifetime))
 
 
-async def _write(worker: WorkerContext, execution_id: UUID, ending: Ending) -> Ending | None:
+async def _conclude(
+    worker: WorkerContext, row: Row[Any], ending: Ending, *, at_once: bool = False
+) -> None:
+    """Write how an attempt ended, then have it followed by another one or tell who waits."""
+    delay = _delay(worker.app, row, ending, at_once=at_once)
+    written = await _write(worker, row.id, ending, delay)
+    if written is None:
+        log.warning("executions.end_dropped", execution_id=str(row.id), end=ending.status)
+    elif delay is not None and written is ending:
+        log.info("executions.put_back", execution_id=str(row.id), attempt=row.attempt)
+        limits = worker.app.settings.function
+        async with worker.app.statement_unit() as unit:
+            push(unit, limits, row.id, depth=row.depth, shared=row.shared, delay=delay)
+    else:
+        await announce(worker.app.redis, row.id, written.status, written.output_json, written.error)
+
+
+def _delay(
+    context: AppContext, row: Row[Any], ending: Ending, *, at_once: bool
+) -> timedelta | None:
+    """How long until the next attempt; None when this was the last one."""
+    if ending.again is Again.NEVER or (ending.again is Again.IF_IDEMPOTENT and not row.idempotent):
+        return None
+    policy = RetryPolicy.of(row.retry, context.settings.queue)
+    if row.attempt >= policy.max_attempts:
+        return None
+    return timedelta(0) if at_once else policy.delay_after(row.attempt)
+
+
+async def _write(
+    worker: WorkerContext, execution_id: UUID, ending: Ending, delay: timedelta | None
+) -> Ending | None:
     """Write the end, however long the database is away; what was written, or None.
 
-    None means that the row was not this worker's any more: its lease had run out, and whoever
-    waited has been told that the call was lost.
+    None means that the row was not this worker's any more: it was cancelled, or the lease had
+    run out; whoever waited has been told.
     """
     pause = 0.1
     while True:
+        keys = worker.app, execution_id, worker.worker_id, ending.columns()
         try:
-            held = await repository.finish(
-                worker.app, execution_id, worker.worker_id, ending.columns()
+            held = await (
+                attempts.finish(*keys) if delay is None else attempts.put_back(*keys, delay)
             )
         except (SQLAlchemyError, OSError) as error:
             if _is_refused(error):
                 log.exception("executions.end_refused", execution_id=str(execution_id))
                 ending = failed("The call ended, but its result cannot be stored.")
+                delay = None
                 continue
             log.warning(
                 "executions.end_delayed",
@@ -159,18 +217,25 @@ def _is_refused(error: Exception) -> bool:
 async def _requeue(context: AppContext) -> None:
     """Push jobs again whose push, or whose entry in Redis, was lost."""
     async with context.statement_unit() as unit:
-        keys = await repository.take_unqueued(unit.session, _REQUEUE_SECONDS, _REQUEUE_LIMIT)
-        for key in keys:
-            execute.enqueue(unit, str(key), timedelta(0), str(key))
+        rows = await attempts.take_unqueued(unit.session, _REQUEUE_SECONDS, _REQUEUE_LIMIT)
+        for row in rows:
+            push(unit, context.settings.function, row.id, depth=row.depth, shared=row.shared)
 
 
 async def _reap(context: AppContext) -> None:
-    """Fail what dead workers were running. Nothing is run again: it may have had effects."""
+    """Take what dead workers were running: run again what is idempotent, fail the rest.
+
+    Code that began may have had effects, and only its author knows whether those may repeat.
+    """
+    limit = context.settings.queue.max_retries
+    lost = end_message(ExecutionStatus.FAILED, b"null", ORPHANED)
     async with context.statement_unit() as unit:
-        keys = await repository.fail_orphans(unit.session, ORPHANED)
-    for key in keys:
-        log.warning("executions.orphaned", execution_id=str(key))
-        await announce(context.redis, key, ExecutionStatus.FAILED, b"null", ORPHANED)
+        for row in await attempts.reap(unit.session, ORPHANED, limit):
+            log.warning("executions.orphaned", execution_id=str(row.id), again=row.again)
+            if row.again:
+                push(unit, context.settings.function, row.id, depth=row.depth, shared=row.shared)
+            else:
+                unit.publish(channel(row.id), lost)
 
 
 SWEEPS = (

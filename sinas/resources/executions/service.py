@@ -7,21 +7,62 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import and_, func, select
+
 from sinas.auth.principal import Principal
 from sinas.db.unit import Unit
-from sinas.errors import FieldError, InvalidInputError, NotFoundError, PayloadTooLargeError
+from sinas.errors import (
+    BadRequestError,
+    ConflictError,
+    FieldError,
+    InvalidInputError,
+    NotFoundError,
+    PayloadTooLargeError,
+)
 from sinas.kit.ids import uuid7
 from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import Schema, Violation, compile_schema
 from sinas.kit.time import utcnow
-from sinas.models import CallbackStatus, Execution, ExecutionStatus, Function, TriggerType
-from sinas.resources.executions.jobs import execute
+from sinas.models import (
+    TERMINAL_EXECUTION,
+    CallbackStatus,
+    Execution,
+    ExecutionKind,
+    ExecutionStatus,
+    Function,
+    TriggerType,
+)
+from sinas.resources.executions.cancelling import cancel_trees
+from sinas.resources.executions.jobs import push
 from sinas.resources.executions.repository import ExecutionRepository
 from sinas.settings import FunctionSettings
 
 # Above this, validating in a thread costs less than the pause it would be for everybody else.
 _INLINE_BYTES = 32_768
+CANCELLED = "The call was cancelled."
+STUCK = "The call was cancelled: it ran for longer than it may, and no worker ended it."
+_STUCK_SECONDS = 60
+# What a dead letter and its second start have in common. Not the batch, which has ended.
+_KEPT = (
+    "kind",
+    "user_id",
+    "access",
+    "parent_execution_id",
+    "function_id",
+    "function_namespace",
+    "function_name",
+    "trigger_type",
+    "trigger_id",
+    "trigger_data",
+    "chat_id",
+    "tool_call_id",
+    "background",
+    "callback_url",
+    "timeout_seconds",
+    "depth",
+    "input_data",
+)
 
 
 class RejectedInputError(InvalidInputError):
@@ -30,6 +71,12 @@ class RejectedInputError(InvalidInputError):
     def __init__(self, execution_id: UUID, errors: Sequence[FieldError]) -> None:
         super().__init__(rejection(errors), errors)
         self.execution_id = execution_id
+
+
+class TooDeepError(BadRequestError):
+    """The chain of functions that call each other is longer than MAX_EXECUTION_DEPTH."""
+
+    code = "depth_exceeded"
 
 
 def rejection(errors: Sequence[FieldError]) -> str:
@@ -44,6 +91,8 @@ class Trigger:
     Attributes:
         id: Names the cause for people: `runtime-api`, a webhook's id, a chat's id.
         idempotency_key: A second start with the same key finds the first one's execution.
+        client_key: As `idempotency_key`, chosen by the caller: it counts for their calls of one
+            function, and only with one input.
         background: Whether nobody waits for the end: a final failure is then a dead letter.
         delay: How long after now it may start at the earliest.
         callback_url: Told when it ends; checked by whoever accepts it.
@@ -56,6 +105,7 @@ class Trigger:
     chat_id: UUID | None = None
     tool_call_id: str | None = None
     idempotency_key: str | None = None
+    client_key: str | None = None
     background: bool = False
     delay: timedelta = timedelta(0)
     callback_url: str | None = None
@@ -90,6 +140,8 @@ class ExecutionFilter:
     status: ExecutionStatus | None = None
     chat_id: UUID | None = None
     trigger_type: TriggerType | None = None
+    parent_execution_id: UUID | None = None
+    batch_id: UUID | None = None
 
 
 class ExecutionService:
@@ -111,22 +163,33 @@ class ExecutionService:
         """Record an execution of `function` as the caller, and queue it after the commit.
 
         Whether the caller may execute the function is for the calling slice to check. Input
-        that breaks the schema is recorded as a failed execution; the caller of this method
-        commits that and then tells whoever asked (`Started.errors`).
+        that breaks the schema is recorded as a failed execution, which holds no key; the caller
+        of this method commits that and then tells whoever asked (`Started.errors`).
 
         Raises:
             PayloadTooLargeError: The input is larger than `limits.max_input_bytes`; nothing is
                 recorded.
-            InvalidInputError: The input holds what cannot be stored; nothing is recorded.
+            InvalidInputError: The input holds what cannot be stored, or is not the one the
+                trigger's `client_key` was used with; nothing is recorded.
+            TooDeepError: The caller is the code of an execution at the end of the longest chain
+                that is allowed; nothing is recorded.
         """
         key = execution_id or uuid7()
         values, errors = await self._prepared(function, given, trigger, limits, key)
         if not await self.rows.insert(values):
-            known = await self.rows.by_idempotency_key(str(trigger.idempotency_key))
-            return Started(
-                execution_id=known.id, timeout_seconds=known.timeout_seconds, is_new=False
+            return await self._known(values, trigger)
+        return self._queued(values, errors, trigger, function, limits)
+
+    async def _known(self, values: dict[str, Any], trigger: Trigger) -> Started:
+        """The execution that holds the trigger's key already."""
+        known = await self.rows.by_idempotency_key(values["idempotency_key"])
+        if trigger.client_key is not None and known.input_data != values["input_data"]:
+            message = (
+                f"The key '{trigger.client_key}' was used for a call with another input; use a "
+                "new key for a new call."
             )
-        return self._queued(values, errors, trigger)
+            raise InvalidInputError(message, [FieldError("Idempotency-Key", message)])
+        return Started(execution_id=known.id, timeout_seconds=known.timeout_seconds, is_new=False)
 
     async def start_many(
         self,
@@ -151,7 +214,7 @@ class ExecutionService:
             await asyncio.sleep(0)
         await self.rows.insert_many([values for values, _ in prepared])
         return [
-            self._queued(values, errors, trigger)
+            self._queued(values, errors, trigger, function, limits)
             for (values, errors), (_, trigger) in zip(prepared, calls, strict=True)
         ]
 
@@ -164,6 +227,12 @@ class ExecutionService:
         key: UUID,
     ) -> tuple[dict[str, Any], tuple[FieldError, ...]]:
         """The row of a new execution, and why its input was rejected."""
+        depth = self.principal.depth + 1
+        if limits.max_depth and depth > limits.max_depth:
+            raise TooDeepError(
+                f"Functions call each other in a chain of more than {limits.max_depth} calls; "
+                "the limit is MAX_EXECUTION_DEPTH."
+            )
         size = _size(given, limits)
         schema = compile_schema(function.input_schema)
         coerced = schema.coerce(given)
@@ -184,7 +253,9 @@ class ExecutionService:
             "trigger_data": trigger.data,
             "chat_id": trigger.chat_id,
             "tool_call_id": trigger.tool_call_id,
-            "idempotency_key": trigger.idempotency_key,
+            # A rejected call does not take the key: the same call with better input may come.
+            "idempotency_key": None if errors else self._key(function, trigger),
+            "depth": depth,
             "background": trigger.background,
             "batch_id": trigger.batch_id,
             "callback_url": trigger.callback_url,
@@ -198,12 +269,29 @@ class ExecutionService:
             values |= {"error": rejection(errors), "completed_at": utcnow(), "duration_ms": 0}
         return values, errors
 
+    def _key(self, function: Function, trigger: Trigger) -> str | None:
+        if trigger.client_key is None:
+            return trigger.idempotency_key
+        return f"{self.principal.user_id}:{function.id}:{trigger.client_key}"
+
     def _queued(
-        self, values: dict[str, Any], errors: tuple[FieldError, ...], trigger: Trigger
+        self,
+        values: dict[str, Any],
+        errors: tuple[FieldError, ...],
+        trigger: Trigger,
+        function: Function,
+        limits: FunctionSettings,
     ) -> Started:
         key: UUID = values["id"]
         if not errors:
-            execute.enqueue(self.unit, str(key), trigger.delay, str(key))
+            push(
+                self.unit,
+                limits,
+                key,
+                depth=values["depth"],
+                shared=function.shared_pool,
+                delay=trigger.delay,
+            )
         return Started(execution_id=key, timeout_seconds=values["timeout_seconds"], errors=errors)
 
     async def get(self, execution_id: UUID) -> Execution:
@@ -214,7 +302,7 @@ class ExecutionService:
         """
         row = await self.rows.by_id(execution_id)
         if row is None:
-            raise NotFoundError(f"Execution '{execution_id}' not found")
+            raise _missing(execution_id)
         return row
 
     async def page(self, wanted: ExecutionFilter, *, skip: int, limit: int) -> Sequence[Execution]:
@@ -229,10 +317,117 @@ class ExecutionService:
             (Execution.status, wanted.status),
             (Execution.chat_id, wanted.chat_id),
             (Execution.trigger_type, wanted.trigger_type),
+            (Execution.parent_execution_id, wanted.parent_execution_id),
+            (Execution.batch_id, wanted.batch_id),
         ):
             if value is not None:
                 statement = statement.where(column == value)
         return await self.rows.page(statement, skip=skip, limit=limit)
+
+    async def of_batch(
+        self, batch_id: UUID, *, status: ExecutionStatus | None, skip: int, limit: int
+    ) -> Sequence[Execution]:
+        """Executions of a batch that the caller may see, in the order of its inputs."""
+        statement = self.rows.visible().where(Execution.batch_id == batch_id)
+        if status is not None:
+            statement = statement.where(Execution.status == status)
+        return await self.rows.page(statement.order_by(Execution.id), skip=skip, limit=limit)
+
+    async def cancel(self, execution_id: UUID, reason: str = CANCELLED) -> Execution:
+        """End an execution and all that it started; its code is killed after the commit.
+
+        Raises:
+            NotFoundError: Absent, or not the caller's to change.
+            ConflictError: It has ended.
+        """
+        row = await self.rows.by_id(execution_id, "update")
+        if row is None:
+            raise _missing(execution_id)
+        return await self._cancelled(row, reason)
+
+    async def cancel_any(self, execution_id: UUID, reason: str = CANCELLED) -> Execution:
+        """As `cancel`, whoever's it is: the calling slice checks that the caller may."""
+        row = await self.unit.session.get(Execution, execution_id)
+        if row is None:
+            raise _missing(execution_id)
+        return await self._cancelled(row, reason)
+
+    async def _cancelled(self, row: Execution, reason: str) -> Execution:
+        ended = await cancel_trees(self.unit, Execution.id == row.id, reason)
+        await self.unit.session.refresh(row)
+        if row.id not in ended:
+            raise ConflictError(f"Execution '{row.id}' has ended; it is {row.status}.")
+        return row
+
+    async def cancel_batch(self, batch_id: UUID, reason: str = CANCELLED) -> Sequence[UUID]:
+        """Cancel what has not ended of a batch, with all it started; which of the batch.
+
+        The calling slice checks that the caller may.
+        """
+        live = select(Execution.id).where(
+            Execution.batch_id == batch_id, Execution.status.not_in(TERMINAL_EXECUTION)
+        )
+        own = set((await self.unit.session.scalars(live)).all())
+        ended = await cancel_trees(self.unit, Execution.id.in_(own), reason)
+        return sorted(own.intersection(ended))
+
+    async def cancel_stuck(self, older_than: timedelta) -> int:
+        """Cancel what has run for longer than that and should have been killed; how many.
+
+        Whoever's they are: the calling slice checks that the caller may.
+        """
+        now = func.clock_timestamp()
+        limit = func.make_interval(0, 0, 0, 0, 0, 0, Execution.timeout_seconds + _STUCK_SECONDS)
+        stuck = (
+            Execution.status == ExecutionStatus.RUNNING,
+            Execution.started_at < now - older_than,
+            Execution.started_at < now - limit,
+        )
+        return len(await cancel_trees(self.unit, and_(*stuck), STUCK))
+
+    async def dead_letters(self, *, skip: int, limit: int) -> Sequence[Execution]:
+        """Background calls that failed for good, newest first, whoever's they are.
+
+        The calling slice checks that the caller may.
+        """
+        return await self.rows.dead_letters(skip=skip, limit=limit)
+
+    async def count_dead_letters(self) -> int:
+        """How many `dead_letters` there are."""
+        return await self.rows.count_dead_letters()
+
+    async def flush_dead_letters(self) -> int:
+        """Empty the list; the executions stay. How many were in it."""
+        return len(await self.rows.take_dead_letters())
+
+    async def retry_dead_letter(self, execution_id: UUID, limits: FunctionSettings) -> UUID:
+        """Start the same call anew, as its owner, and take the old one out of the list.
+
+        Answers the new execution's id.
+
+        Raises:
+            NotFoundError: Not in the list.
+            ConflictError: Its function was deleted.
+        """
+        found = await self.rows.take_dead_letters(execution_id)
+        if not found:
+            raise NotFoundError(f"Execution '{execution_id}' is not in the dead-letter list")
+        old = found[0]
+        function = await self.unit.session.get(Function, old.function_id or execution_id)
+        if function is None and old.kind is ExecutionKind.FUNCTION:
+            raise ConflictError(
+                f"Execution '{execution_id}' cannot be run again: function "
+                f"'{old.function_namespace}/{old.function_name}' was deleted."
+            )
+        key = uuid7()
+        kept = {name: getattr(old, name) for name in _KEPT}
+        callback = CallbackStatus.PENDING if old.callback_url else None
+        await self.rows.insert(
+            {**kept, "id": key, "status": ExecutionStatus.PENDING, "callback_status": callback}
+        )
+        shared = function is not None and function.shared_pool
+        push(self.unit, limits, key, depth=old.depth, shared=shared)
+        return key
 
     async def steps(self, execution_id: UUID) -> Sequence[Execution]:
         """The executions that the code of this one started, in the order they began.
@@ -247,6 +442,10 @@ class ExecutionService:
             .order_by(Execution.started_at, Execution.id)
         )
         return (await self.unit.session.scalars(statement)).all()
+
+
+def _missing(execution_id: UUID) -> NotFoundError:
+    return NotFoundError(f"Execution '{execution_id}' not found")
 
 
 def _size(given: JsonObject, limits: FunctionSettings) -> int:

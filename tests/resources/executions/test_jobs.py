@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, update
 
 from sinas.context import AppContext
 from sinas.models import Execution, ExecutionStatus, Function, User, Worker
-from sinas.resources.executions import repository
+from sinas.resources.executions import attempts
 from sinas.resources.executions.ending import failed
 from sinas.resources.executions.events import channel, wait_for_end
 from sinas.resources.executions.jobs import ORPHANED, STOPPED, SWEEPS, execute
@@ -47,7 +47,7 @@ async def test_only_one_claim_wins(context: AppContext, function: Function) -> N
     row = await make_execution(context, function)
     claims = []
     async with asyncio.TaskGroup() as group:
-        claims = [group.create_task(repository.claim(context, row.id, uuid4())) for _ in range(5)]
+        claims = [group.create_task(attempts.claim(context, row.id, uuid4())) for _ in range(5)]
     assert sum(task.result() is not None for task in claims) == 1
 
 
@@ -56,10 +56,10 @@ async def test_an_end_is_written_once_and_only_by_its_worker(
 ) -> None:
     row = await make_execution(context, function)
     owner = uuid4()
-    assert await repository.claim(context, row.id, owner) is not None
-    assert not await repository.finish(context, row.id, uuid4(), failed("not mine").columns())
-    assert await repository.finish(context, row.id, owner, failed("mine").columns())
-    assert not await repository.finish(context, row.id, owner, failed("again").columns())
+    assert await attempts.claim(context, row.id, owner) is not None
+    assert not await attempts.finish(context, row.id, uuid4(), failed("not mine").columns())
+    assert await attempts.finish(context, row.id, owner, failed("mine").columns())
+    assert not await attempts.finish(context, row.id, owner, failed("again").columns())
     assert (await load(context, row)).error == "mine"
 
 
@@ -80,8 +80,8 @@ async def test_the_calls_of_a_dead_worker_fail_and_waiting_callers_hear_of_it(
                 lease_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 1),
             )
         )
-    await repository.claim(context, row.id, uuid4())
-    await repository.claim(context, alive.id, worker)
+    await attempts.claim(context, row.id, uuid4())
+    await attempts.claim(context, alive.id, worker)
     async with context.signals.listen(channel(row.id)) as listener:
         await SWEEPS[1].run(context)
         end = await wait_for_end(context, listener, row.id, 5)

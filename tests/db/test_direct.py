@@ -1,14 +1,17 @@
-"""The raw connections behind authentication."""
+"""The raw connections behind authentication and function calls."""
 
 import asyncio
+from uuid import uuid4
 
 import asyncpg
 import pytest
+from sqlalchemy import bindparam, delete, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sinas.db.direct import DirectReads
+from sinas.db.direct import DirectReads, DirectStatements, Statement
 from sinas.db.engine import async_url
 from sinas.errors import UnavailableError
+from sinas.models import Function, LlmProvider
 
 
 @pytest.fixture
@@ -82,3 +85,54 @@ async def test_disposing_the_engine_closes_them(engine, reads):
         while await connection.fetchval("SELECT 1 FROM pg_stat_activity WHERE pid = $1", pid):
             await asyncio.sleep(0.01)
     await connection.close()
+
+
+async def test_a_statement_takes_parameters_by_name_and_keeps_its_constants(engine):
+    direct = DirectStatements(engine)
+    statement = Statement(
+        select(
+            bindparam("second", type_=Function.input_schema.type).label("second"),
+            literal("built in").label("constant"),
+            bindparam("first", type_=Function.name.type).label("first"),
+        )
+    )
+    row = await direct.one(statement, {"first": "ä", "second": {"n": [1, None, "x"]}})
+    assert dict(row) == {"second": {"n": [1, None, "x"]}, "constant": "built in", "first": "ä"}
+
+
+async def test_a_write_is_there_at_once_and_says_whether_it_hit(engine):
+    direct = DirectStatements(engine)
+    made = Statement(
+        insert(LlmProvider)
+        .values(id=bindparam("key"), name=bindparam("called"), provider_type="openai", config={})
+        .returning(LlmProvider.id)
+    )
+    key = uuid4()
+    assert (await direct.one(made, {"key": key, "called": "one"}))["id"] == key
+    renamed = Statement(
+        update(LlmProvider)
+        .where(LlmProvider.id == bindparam("key"))
+        .values(config=bindparam("fresh", type_=LlmProvider.config.type))
+        .returning(LlmProvider.config)
+    )
+    try:
+        row = await direct.one(renamed, {"key": key, "fresh": {"a": 1}})
+        assert row["config"] == {"a": 1}
+        assert await direct.one(renamed, {"key": uuid4(), "fresh": {}}) is None
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await direct.one(made, {"key": key, "called": "two"})
+    finally:
+        async with engine.begin() as connection:
+            await connection.execute(delete(LlmProvider).where(LlmProvider.id == key))
+
+
+async def test_a_write_on_a_connection_that_broke_is_not_repeated(engine):
+    direct = DirectStatements(engine)
+    pid = Statement(select(func.pg_backend_pid().label("pid")))
+    first = (await direct.one(pid, {}))["pid"]
+    connection = await asyncpg.connect(direct._dsn)
+    await connection.execute("SELECT pg_terminate_backend($1)", first)
+    await connection.close()
+    with pytest.raises(ConnectionError):
+        await direct.one(pid, {})
+    assert (await direct.one(pid, {}))["pid"] != first

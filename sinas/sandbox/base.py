@@ -63,10 +63,17 @@ class Captured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenFile:
-    """A file that code of kind `code` left in its working directory."""
+    """A file that code of kind `code` left in its working directory, or below it.
+
+    Attributes:
+        name: Its path below that directory.
+        size_bytes: How large it was.
+        content: None where it was too large, or one too many, to come along.
+    """
 
     name: str
-    content: bytes = field(repr=False)
+    size_bytes: int
+    content: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,7 +221,10 @@ class Call:
         self._out = _Capture(loop, out_read, self._limits.output_bytes)
         self._err = _Capture(loop, err_read, self._limits.output_bytes)
         self._exchange = _Exchange(
-            loop, ours, encode_request(invocation, self._limits), self._limits.answer_bytes
+            loop,
+            ours,
+            encode_request(invocation, self._limits),
+            self._limits.answer_bytes(invocation),
         )
 
     async def outcome(self, ask: Ask | None = None) -> Outcome:

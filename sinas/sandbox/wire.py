@@ -17,11 +17,13 @@ from sinas.sandbox.base import (
     Raised,
     Returned,
     TimedOut,
+    WrittenFile,
 )
 from sinas.sandbox.runner import protocol
 
 # Room for the answer around the value: the error and the traceback are bounded by the runner.
 _ANSWER_SLACK_BYTES = 1_048_576
+_ANY_FILE_BYTES = 2**53
 
 _SIGNALS = {
     4: "SIGILL",
@@ -51,10 +53,10 @@ class Limits:
     memory_mb: int
     memory_error_is_limit: bool
 
-    @property
-    def answer_bytes(self) -> int:
+    def answer_bytes(self, invocation: Invocation) -> int:
         """Largest answer frame that an honest runner sends."""
-        return self.result_bytes + _ANSWER_SLACK_BYTES
+        files = protocol.MAX_FILES_BYTES if invocation.kind == "code" else 0
+        return self.result_bytes + _ANSWER_SLACK_BYTES + files
 
     def of(self, profile: Profile) -> "Limits":
         """The same for sandboxes of another kind."""
@@ -124,11 +126,14 @@ def outcome_of_answer(answer: bytes, output: Output, limits: Limits) -> Outcome:
         "duration_ms": output.duration_ms,
     }
     try:
-        message = json.loads(answer)
+        # JSON has no newline of its own.
+        head, _, contents = answer.partition(b"\n")
+        message = json.loads(head)
         kind, deprecation = message["kind"], message["deprecation"]
         common["deprecation"] = None if deprecation is None else str(deprecation)
         if kind == "returned":
-            return Returned(value=message["value"], answer_bytes=len(answer), **common)
+            files = _files(message.get("files", []), contents)
+            return Returned(value=message["value"], answer_bytes=len(head), files=files, **common)
         if kind == "raised":
             if message["type"] == "MemoryError" and limits.memory_error_is_limit:
                 return OutOfMemory(limit_mb=limits.memory_mb, **common)
@@ -138,6 +143,26 @@ def outcome_of_answer(answer: bytes, output: Output, limits: Limits) -> Outcome:
     except (ValueError, KeyError, TypeError, RecursionError):
         common["deprecation"] = None
     return Crashed(reason="The function's process sent an answer that makes no sense.", **common)
+
+
+def _files(described: list[Any], contents: bytes) -> tuple[WrittenFile, ...]:
+    """The files behind an answer.
+
+    Raises:
+        ValueError: They are not what the answer says of them, or more than may come along.
+    """
+    files, position = [], 0
+    for name, size, kept in described:
+        content = contents[position : position + size] if kept is True else None
+        limit = _ANY_FILE_BYTES if content is None else protocol.MAX_FILE_BYTES
+        if not 0 <= size <= limit or (content is not None and len(content) != size):
+            raise ValueError("files and their sizes do not agree")
+        position += len(content or b"")
+        files.append(WrittenFile(name=str(name), size_bytes=int(size), content=content))
+    kept_files = sum(file.content is not None for file in files)
+    if kept_files > protocol.MAX_FILES or len(files) > protocol.MAX_FILE_NAMES:
+        raise ValueError("too many files")
+    return tuple(files)
 
 
 def outcome_of_end(ended: Ended, timeout_seconds: float, output: Output, limits: Limits) -> Outcome:

@@ -1,6 +1,7 @@
 """Environments on a worker's disk: built from wheels, the same everywhere, kept while used."""
 
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from sinas.errors import InvalidInputError, UnavailableError, UpstreamError
+from sinas.sandbox import process
 from sinas.sandbox.base import Raised, Sandbox
 from sinas.sandbox.environments import Environments, LockedEnvironment
 from sinas.sandbox.interpreter import Interpreter
@@ -264,3 +266,64 @@ async def test_calls_import_from_the_environment_they_are_given(
     assert isinstance(outcome, Raised)
     assert "PermissionError" in outcome.error or "Read-only" in outcome.error
     assert isinstance(await pool.run(invocation(code)), Raised)
+
+
+async def test_the_weakest_isolation_reads_them_behind_a_private_directory(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory of the data is its owner's alone; calls are somebody else."""
+    levels = process._levels
+    monkeypatch.setattr(process, "_levels", lambda **given: levels(**given)[-1:])
+    if everybodys := shutil.which("python3", path="/usr/bin:/usr/local/bin"):
+        # This one may be below root's home, where this level cannot be had.
+        monkeypatch.setattr(process, "base_python", lambda: everybodys)
+    settings = settings_for(tmp_path / "private", backend="process")
+    (tmp_path / "private").mkdir(mode=0o700)
+    pool = await open_sandbox(settings, worker_id="tests", progress=print)
+    try:
+        index.wheel("thing")
+        directory = settings.core.environments_dir
+        built = await Environments(directory, pool, build_seconds=60).build(["thing"])
+        code = "def handler(i, c):\n    import thing\n    return thing.VERSION"
+        assert value_of(await pool.run(invocation(code, environment=built.id))) == "1.0"
+    finally:
+        await pool.aclose()
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("yaml", "PyYAML"),
+        ("PIL.Image", "Pillow"),
+        ("psycopg2.extras", "psycopg2-binary"),
+        ("pandas", "pandas"),
+        ("no_such_thing", "no_such_thing"),
+    ],
+)
+async def test_a_missing_import_names_the_package(
+    python: Sandbox, module: str, package: str
+) -> None:
+    outcome = await python.run(invocation(f"import {module}\ndef handler(i, c): ..."))
+    assert isinstance(outcome, Raised)
+    assert outcome.error == (
+        f"ModuleNotFoundError: No module named '{module.partition('.')[0]}'. The package {package} "
+        "is not approved here; an admin can approve it with POST /api/v1/dependencies "
+        f'{{"package_name": "{package}"}}.'
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import json.nothing",
+        "import _nothing",
+        "from json import nothing",
+        "import google.cloud",
+        "raise ModuleNotFoundError('mine')",
+        "raise ModuleNotFoundError('mine', name='two words')",
+    ],
+)
+async def test_other_failed_imports_give_no_advice(python: Sandbox, code: str) -> None:
+    outcome = await python.run(invocation(f"{code}\ndef handler(i, c): ..."))
+    assert isinstance(outcome, Raised)
+    assert "approve" not in outcome.error

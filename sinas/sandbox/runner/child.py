@@ -22,6 +22,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
 _DATA = 3  # descriptor of the data socket after tidying
+_PACKAGES = 4  # descriptor of the directory of environments, likewise
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def become_call(
         shared: Whether other calls run beside it, and `input()` may ask.
     """
     try:
+        packages = os.open(environments or "/", os.O_PATH)
         _give_up_rights(uid, limits)
         if shared:
             os.mkdir(home, 0o700)
@@ -71,7 +73,7 @@ def become_call(
         # Waiting here, forked and unprivileged, takes the fork out of the call's latency.
         _, descriptors, _, _ = socket.recv_fds(gate, 1, CALL_DESCRIPTORS)
         if len(descriptors) == CALL_DESCRIPTORS:
-            _serve(descriptors, home, api_url, environments, shared)
+            _serve([*descriptors, packages], home, api_url, environments, shared)
     except MemoryError:
         os._exit(EXIT_NO_MEMORY)
     except BaseException as error:  # noqa: BLE001 - must not return into the parent's loop
@@ -133,6 +135,8 @@ def _serve(
     request = json.loads(_read_frame())
     request["context"]["api_url"] = api_url
     if request["environment"]:
+        # Its path may lead through directories that this user may not enter.
+        root = environments if os.access(environments, os.X_OK) else f"/proc/self/fd/{_PACKAGES}"
         # Last, so that no package can stand in for a module of the standard library.
         sys.path.append(os.path.join(environments, request["environment"]))
     answer = execute(request, Questions().ask) if shared else execute(request)
@@ -173,13 +177,13 @@ class Questions:
 
 
 def _tidy(descriptors: list[int]) -> None:
-    """Keep stdin (null), stdout, stderr and the data socket; close all else the parent had."""
-    data, out, err = descriptors
-    high = [os.dup(one) for one in (data, out, err)]
+    """Keep stdin (null), stdout, stderr, data socket and packages; close what else there was."""
+    high = [os.dup(one) for one in descriptors]
     os.dup2(high[1], 1)
     os.dup2(high[2], 2)
     os.dup2(high[0], _DATA, inheritable=False)
-    os.closerange(_DATA + 1, 1 << 20)
+    os.dup2(high[3], _PACKAGES, inheritable=False)
+    os.closerange(_PACKAGES + 1, 1 << 20)
     # New objects, not the parent's: those may be of another kind of file. What was printed
     # before a time-out shall be kept, so they buffer lines, not blocks.
     sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]

@@ -6,12 +6,16 @@ import inspect
 import json
 import linecache
 import math
+import os
 import sys
 import traceback
 import types
 import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn
+
+from .hints import hint
+from .snippet import run_snippet, shown, written_files
 
 _MAX_ERROR_CHARS = 2_000
 _MAX_TRACEBACK_CHARS = 65_536
@@ -32,6 +36,8 @@ class ResultNotJsonError(Exception):
 def execute(request: dict[str, Any], ask: Callable[..., str] | None = None) -> bytes:
     """Run the request's module and handler; the encoded answer says how it went.
 
+    A request of kind `code` has no handler; behind its answer are a newline and the files that it
+    wrote, one after the other.
     `ask` is what the module finds as `input`; without it that only raises.
     Whatever the code raises, SystemExit and KeyboardInterrupt included, is part of the answer.
     """
@@ -39,6 +45,8 @@ def execute(request: dict[str, Any], ask: Callable[..., str] | None = None) -> b
     filename = f"{label}.py"
     deprecation: list[str] = []
     try:
+        if request.get("kind") == "code":
+            return _run_code(request, filename, ask or _no_input)
         value = _call(request, filename, deprecation, ask or _no_input)
         encoded = _encode(value, request["max_result_bytes"])
     except BaseException as error:  # noqa: BLE001 - every end of user code is an answer
@@ -67,22 +75,39 @@ def rehearse() -> None:
     linecache.cache.pop("/.py", None)
 
 
+def _run_code(request: dict[str, Any], filename: str, ask: Callable[..., str]) -> bytes:
+    folder, code = os.getcwd(), request["code"]
+    module = _module("__main__", code, filename, ask)
+    value = shown(_awaited(run_snippet(code, filename, module.__dict__)))
+    encoded = _encode(value, request["max_result_bytes"])
+    files, contents = written_files(folder, module.__dict__)
+    head = json.dumps({"kind": "returned", "deprecation": None, "files": files})
+    return head[:-1].encode() + b', "value": ' + encoded + b"}\n" + contents
+
+
+def _module(name: str, code: str, filename: str, ask: Callable[..., str]) -> types.ModuleType:
+    """The empty module that the code fills."""
+    linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
+    # dataclasses and typing look annotations up in sys.modules, so a bare dict would not do.
+    module = types.ModuleType(name)
+    module.__file__ = filename
+    sys.modules[module.__name__] = module
+    module.__dict__.update(json=json, datetime=datetime, uuid=uuid, input=ask)
+    return module
+
+
 def _call(
     request: dict[str, Any], filename: str, deprecation: list[str], ask: Callable[..., str]
 ) -> Any:
     code, name = request["code"], request["name"]
-    linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
-    # dataclasses and typing look annotations up in sys.modules, so a bare dict would not do.
-    module = types.ModuleType(f"{request['namespace']}.{name}")
-    module.__file__ = filename
-    sys.modules[module.__name__] = module
-    module.__dict__.update(json=json, datetime=datetime, uuid=uuid, input=ask)
+    module = _module(f"{request['namespace']}.{name}", code, filename, ask)
     exec(compile(code, filename, "exec", dont_inherit=True), module.__dict__)  # the point of it
     entry = _entry_point(module, request["namespace"], name, deprecation, ask)
-    value = entry(*_arguments(entry, request["input"], request["context"]))
-    if inspect.isawaitable(value):
-        return asyncio.run(_finish(value))
-    return value
+    return _awaited(entry(*_arguments(entry, request["input"], request["context"])))
+
+
+def _awaited(value: Any) -> Any:
+    return asyncio.run(_finish(value)) if inspect.isawaitable(value) else value
 
 
 async def _finish(awaitable: Any) -> Any:
@@ -176,7 +201,7 @@ def _one_line(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - a user's __str__ may do anything
         message = "(its message could not be printed)"
     name = type(error).__name__
-    return f"{name}: {message}"[:_MAX_ERROR_CHARS] if message else name
+    return f"{name}: {message}"[:_MAX_ERROR_CHARS] + hint(error) if message else name
 
 
 def _user_traceback(error: BaseException, filename: str) -> str:

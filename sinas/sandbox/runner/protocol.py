@@ -13,8 +13,9 @@ Control: one stream socket per sandbox, JSON lines, each with `op`.
 The descriptors are the call's data socket, stdout and stderr. The warm parent hands them on
 unread, so that no call's code, input, token or result is ever in the memory the next call is
 forked from. Over the data socket go frames (kind, length, content): the request (JSON), then the
-answer (JSON). Before its answer a shared call may ask (the prompt), one question at a time, and
-is told a reply (JSON: `value`, or `late` with the message of a TimeoutError).
+answer (JSON; to code that is no function also a newline and the files it wrote). Before its
+answer a shared call may ask (the prompt), one question at a time, and is told a reply (JSON:
+`value` and the `access_token` to go on with, or `late` with the message of a TimeoutError).
 The answer comes from the process that runs user code, so the platform believes it about
 nothing but that one call's own value or error; how a call ended is the parent's to say.
 """
@@ -28,6 +29,11 @@ HEADER: Final = struct.Struct("!BI")
 CALL_DESCRIPTORS: Final = 3
 MAX_LINE_BYTES: Final = 65_536
 MAX_PROMPT_BYTES: Final = 16_384
+# Files that come with an answer: how many and how large they may be; names of more are told.
+MAX_FILES: Final = 20
+MAX_FILE_BYTES: Final = 10 * 1024 * 1024
+MAX_FILES_BYTES: Final = 25 * 1024 * 1024
+MAX_FILE_NAMES: Final = 100
 
 # Kinds of frames.
 MESSAGE: Final = 0

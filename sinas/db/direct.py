@@ -31,14 +31,20 @@ class Statement:
     """A statement over `bindparam`s, compiled once into what asyncpg takes.
 
     Its parameters must be what asyncpg knows by itself: text (text enums included), numbers,
-    times, UUIDs, and JSON values for JSONB. Defaults that the models make in Python do not
-    apply: an insert names every column that has no default in the database.
+    times, UUIDs, and JSON values for JSONB. An insert names every column whose default the
+    model makes by a function.
     """
 
     def __init__(self, statement: ClauseElement) -> None:
         compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
         self.sql = str(compiled)
-        self._constants = dict(compiled.params)
+        # What the models put into columns that an insert does not name.
+        defaults = {
+            column.key: column.default.arg
+            for column in getattr(compiled, "insert_prefetch", ())
+            if column.default is not None and column.default.is_scalar
+        }
+        self._constants = dict(compiled.params) | defaults
         self._order = tuple(getattr(compiled, "positiontup", None) or ())
 
     def arguments(self, parameters: Mapping[str, Any]) -> list[Any]:

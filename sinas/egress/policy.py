@@ -7,25 +7,55 @@ resolved here, every address is checked, and the connection goes to the checked 
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import urlsplit
 
 import psutil
+from sqlalchemy import make_url
 
 from sinas.errors import SinasError
 from sinas.kit.addresses import Network, parse_networks
+from sinas.settings import Settings
 
 Address = IPv4Address | IPv6Address
+Lookup = Callable[[str], Awaitable[list[Address]]]
 
 _RESOLVE_SECONDS = 10.0
-# Carry an IPv4 address of their own: NAT64, its local-use form, and 6to4 (RFC 6052, 8215, 3056).
-_EMBEDDING = parse_networks("64:ff9b::/96,64:ff9b:1::/48,2002::/16")
+# Carry an IPv4 address in their last bits: NAT64, its local-use form, and the first form of all
+# (RFC 6052, 8215, 4291).
+_EMBEDDING = parse_networks("64:ff9b::/96,64:ff9b:1::/48,::/96")
+# All public IPv6 is in here (RFC 4291); `ipaddress` calls some of the rest global.
+_IPV6_PUBLIC = parse_networks("2000::/3")
+# Look public but are not: 6to4 relays, documentation, and Azure's service of every machine.
+_NOT_PUBLIC = parse_networks("192.88.99.0/24,3fff::/20,168.63.129.16/32")
+_POSTGRESQL_PORT = 5432
+_REDIS_PORT = 6379
 
 
 class EgressError(SinasError):
     """A destination that may not be reached, or whose name leads nowhere."""
 
     code = "egress_refused"
+
+
+class HostNotFoundError(EgressError):
+    """A name without an address."""
+
+
+async def look_up(host: str, executor: Executor | None = None) -> list[Address]:
+    """Addresses of a host, none if it has none. Resolving blocks a thread of `executor`."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_RESOLVE_SECONDS):
+            found = await loop.run_in_executor(
+                executor, socket.getaddrinfo, host, None, socket.AF_UNSPEC, socket.SOCK_STREAM
+            )
+    except (OSError, UnicodeError, TimeoutError):
+        return []
+    addresses = (ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found)
+    return list(dict.fromkeys(addresses))
 
 
 class EgressPolicy:
@@ -35,11 +65,25 @@ class EgressPolicy:
         allow: Networks that may be reached although they are private.
         deny: Host and port pairs that may never be reached: the platform's own stores, wherever
             they are.
+        lookup: Resolves names.
     """
 
-    def __init__(self, allow: Sequence[Network] = (), deny: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(
+        self,
+        allow: Sequence[Network] = (),
+        deny: Sequence[tuple[str, int]] = (),
+        *,
+        lookup: Lookup = look_up,
+    ) -> None:
         self._allow = tuple(allow)
         self._deny = tuple(deny)
+        self._lookup = lookup
+
+    @classmethod
+    def of(cls, settings: Settings, *, lookup: Lookup = look_up) -> "EgressPolicy":
+        """What the settings allow, less PostgreSQL and Redis."""
+        allow = parse_networks(settings.sandbox.egress_allow)
+        return cls(allow, stores(settings), lookup=lookup)
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         """Addresses of `host` that may be connected to on `port`, in the resolver's order.
@@ -48,13 +92,22 @@ class EgressPolicy:
             EgressError: The name has no address, or one of them may not be reached. One bad
                 address refuses the name: it would be the one to connect to next time.
         """
-        denied = {(address, at) for name, at in self._deny for address in await _addresses(name)}
-        found = await _addresses(host)
+        denied = {
+            (_plain(address), at)
+            for name, at in self._deny
+            if at == port
+            for address in await self._lookup(name)
+        }
+        found = await self._lookup(host)
         if not found:
-            raise EgressError(f"The host '{host}' cannot be found.")
+            raise HostNotFoundError(f"The host '{host}' cannot be found.")
         own = _own_addresses()
         for address in found:
-            if (address, port) in denied or not self.allows(address, own):
+            if (_plain(address), port) in denied:
+                raise EgressError(
+                    f"'{host}' may not be reached: port {port} there is the platform's."
+                )
+            if not self.allows(address, own):
                 raise EgressError(
                     f"'{host}' may not be reached: {address} is not a public address."
                 )
@@ -62,13 +115,30 @@ class EgressPolicy:
 
     def allows(self, address: Address, own: frozenset[Address] = frozenset()) -> bool:
         """Whether an address may be reached; `own` are this machine's."""
-        plain = _embedded(address)
-        if any(plain in network for network in self._allow):
+        plain = _plain(address)
+        if any(one in network for network in self._allow for one in (address, plain)):
             return True
-        return plain.is_global and not plain.is_multicast and plain not in own
+        return plain not in own and _is_public(plain)
 
 
-def _embedded(address: Address) -> Address:
+def stores(settings: Settings) -> tuple[tuple[str, int], ...]:
+    """Host and port of PostgreSQL and Redis, as far as they listen on the network."""
+    found: list[tuple[str, int]] = []
+    if settings.database.url:
+        url = make_url(settings.database.url)
+        more = url.query.get("host", ())
+        for one in (more,) if isinstance(more, str) else more:
+            name, _, port = one.rpartition(":") if one.count(":") == 1 else (one, "", "")
+            found.append((name, int(port or url.port or _POSTGRESQL_PORT)))
+        if url.host:
+            found.append((url.host, url.port or _POSTGRESQL_PORT))
+    redis = urlsplit(settings.redis.url)
+    if redis.scheme in {"redis", "rediss"}:
+        found.append((redis.hostname or "localhost", redis.port or _REDIS_PORT))
+    return tuple((name, port) for name, port in found if not name.startswith("/"))
+
+
+def _plain(address: Address) -> Address:
     """The IPv4 address inside an IPv6 one, where it carries one."""
     if isinstance(address, IPv4Address):
         return address
@@ -81,6 +151,14 @@ def _embedded(address: Address) -> Address:
     return address
 
 
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and not any(address in one for one in _IPV6_PUBLIC):
+        return False
+    if any(address in network for network in _NOT_PUBLIC):
+        return False
+    return address.is_global and not address.is_multicast
+
+
 def _own_addresses() -> frozenset[Address]:
     return frozenset(
         ip_address(one.address.partition("%")[0])
@@ -88,14 +166,3 @@ def _own_addresses() -> frozenset[Address]:
         for one in interface
         if one.family in (socket.AF_INET, socket.AF_INET6)
     )
-
-
-async def _addresses(host: str) -> list[Address]:
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(_RESOLVE_SECONDS):
-            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError):
-        return []
-    addresses = (ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found)
-    return list(dict.fromkeys(addresses))

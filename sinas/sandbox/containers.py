@@ -14,8 +14,7 @@ from sinas.sandbox.base import Profile
 from sinas.sandbox.owner import Owner
 from sinas.settings import Settings
 
-_API_PORT = 8000
-_INSIDE = "/run/sinas"
+INSIDE = "/run/sinas"
 _ENVIRONMENTS = "/opt/sinas/environments"
 _BOOT = "import sys; sys.path.append('/opt/sinas'); from runner.__main__ import main; main()"
 # A million empty files would cost no space but seconds of wiping.
@@ -42,7 +41,7 @@ def container_options(
     *,
     directory: Path,
     network: str,
-    api_path: str,
+    doors: dict[str, Any],
 ) -> dict[str, Any]:
     """Arguments of `create_container` besides image, name and labels.
 
@@ -51,8 +50,8 @@ def container_options(
         settings: For the limits.
         profile: What the container is made for.
         directory: Host directory with the control and API sockets.
-        network: Id of the network.
-        api_path: Path part of the API's base URL, usually "".
+        network: Id of the network, or a mode of the engine such as `none`.
+        doors: The runner's configuration of its ways out.
     """
     sandbox = settings.sandbox
     memory = profile.memory_mb * 1024 * 1024
@@ -60,7 +59,7 @@ def container_options(
     host = api.create_host_config(
         auto_remove=True,
         binds={
-            str(directory): {"bind": _INSIDE, "mode": "rw"},
+            str(directory): {"bind": INSIDE, "mode": "ro"},
             str(settings.core.environments_dir): {"bind": _ENVIRONMENTS, "mode": "ro"},
         },
         cap_drop=["ALL"],
@@ -79,14 +78,14 @@ def container_options(
         pids_limit=sandbox.pids * (_SHARED_PIDS if is_shared else 1),
         ulimits=[Ulimit(name="nofile", soft=1024, hard=4096), Ulimit(name="core", soft=0, hard=0)],
         network_mode=network,
+        extra_hosts={"host.docker.internal": "127.0.0.1"},
+        runtime=sandbox.runtime or None,
         restart_policy={"Name": "no"},
         log_config=LogConfig(type=LogConfig.types.JSON, config={"max-size": "1m"}),
     )
     config = {
-        "control": f"{_INSIDE}/control.sock",
-        "api_socket": f"{_INSIDE}/api.sock",
-        "api_url": api_path,
-        "api_port": _API_PORT,
+        **doors,
+        "control": f"{INSIDE}/control.sock",
         "environments": _ENVIRONMENTS,
         "shared": is_shared,
         "limits": {"processes": sandbox.pids if is_shared else 0},

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import docker
 import structlog
@@ -21,12 +20,13 @@ from requests.exceptions import RequestException
 from sinas.errors import UnavailableError
 from sinas.sandbox.base import Profile
 from sinas.sandbox.containers import (
+    INSIDE,
     LABEL_TYPES,
     container_options,
     remove_container,
     remove_leftovers,
 )
-from sinas.sandbox.gateway import ApiGateway
+from sinas.sandbox.doors import Doors, open_egress
 from sinas.sandbox.image import connect, ensure_image
 from sinas.sandbox.link import LinkLostError, RunnerLink
 from sinas.sandbox.network import ensure_network
@@ -40,6 +40,8 @@ _log = structlog.get_logger(__name__)
 
 _READY_SECONDS = 30.0
 _LOOK_SECONDS = 2.0
+# Parts of the names of runtimes that do not share the kernel of the machine.
+_OWN_KERNEL = ("runsc", "gvisor", "kata")
 
 
 class DockerMember:
@@ -82,11 +84,11 @@ class _Remains:
 
     client: docker.DockerClient
     directory: Path
-    gateway: ApiGateway
+    doors: Doors
     container_id: str = ""
 
     async def remove(self) -> None:
-        await self.gateway.aclose()
+        await self.doors.aclose()
         try:
             if self.container_id:
                 await asyncio.to_thread(remove_container, self.client, self.container_id)
@@ -100,10 +102,6 @@ class DockerSource:
     """Makes containers for one worker. SDK calls block, so all of them run in threads."""
 
     backend = "docker"
-    boundary = (
-        "One Docker container per running call: no capabilities but to change user, read-only "
-        "root, memory, CPU and process limits, a fresh process and user for every call."
-    )
 
     def __init__(
         self,
@@ -123,19 +121,44 @@ class DockerSource:
         self._owner = Owner.current()
         self._run = RunDirectory(settings.core.data_dir, self._owner)
         self._numbers = count(1)
+        self._egress = open_egress(settings)
         self._client: docker.DockerClient | None = None
         self._image = ""
-        self._network = ""
+        self._network = "none"
+
+    @property
+    def boundary(self) -> str:
+        """What separates a call from the host."""
+        sandbox = self._settings.sandbox
+        runtime = f" of the runtime {sandbox.runtime}" if sandbox.runtime else ""
+        ways_out = {
+            "proxy": "no network, but the API and a proxy to public addresses",
+            "none": "no network, but the API",
+            "network": f"the Docker network {sandbox.network}",
+        }[sandbox.egress]
+        return (
+            f"One Docker container{runtime} per running call, shared-pool calls side by side in "
+            "theirs: no capabilities but to change user, read-only root, memory, CPU and process "
+            f"limits, a fresh process and user for every call; {ways_out}."
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What containers do not isolate."""
-        network = self._settings.sandbox.network
-        reach = (
-            f"Functions reach whatever the Docker network {network} reaches; for a bridge that "
-            "includes the internet and services that listen on this machine's outer addresses."
-        )
-        return (reach,)
+        sandbox = self._settings.sandbox
+        found = []
+        if not any(name in sandbox.runtime for name in _OWN_KERNEL):
+            found.append(
+                "Functions share this machine's kernel; SANDBOX_RUNTIME=runsc puts another one "
+                "between."
+            )
+        if sandbox.egress == "network":
+            found.append(
+                f"Functions reach whatever the Docker network {sandbox.network} reaches; for a "
+                "bridge that includes the internet, metadata services and services that listen on "
+                "this machine's outer addresses."
+            )
+        return tuple(found)
 
     async def open(self) -> None:
         """Make image, network and run directory ready; remove what dead workers left.
@@ -158,12 +181,30 @@ class DockerSource:
         self._run.open()
         self._settings.core.environments_dir.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self._client, self._settings.core.instance_id)
-        self._network = ensure_network(
-            self._client,
-            self._settings.sandbox.network,
-            self._settings.core.instance_id,
-            self._run.lock_file,
-        )
+        self._check_runtime()
+        if self._settings.sandbox.egress == "network":
+            self._network = ensure_network(
+                self._client,
+                self._settings.sandbox.network,
+                self._settings.core.instance_id,
+                self._run.lock_file,
+            )
+
+    def _check_runtime(self) -> None:
+        """Refuse a runtime the engine does not know before the first container needs it.
+
+        Raises:
+            UnavailableError: It is not registered.
+        """
+        assert self._client is not None
+        runtime = self._settings.sandbox.runtime
+        known = sorted(self._client.info().get("Runtimes", {}))
+        # Names of containerd shims need not be registered.
+        if runtime and runtime not in known and not runtime.startswith("io.containerd."):
+            raise UnavailableError(
+                f"SANDBOX_RUNTIME is {runtime}, which this Docker engine does not know; it has "
+                f"{', '.join(known)}. Register it in the engine's daemon.json."
+            )
 
     async def create(self, profile: Profile) -> DockerMember:
         """Start a container and wait for its runner.
@@ -175,14 +216,14 @@ class DockerSource:
         number = next(self._numbers)
         name = f"sinas-{profile.kind}-{self._short_id}-{number}"
         directory = self._run.member(number)
-        gateway = ApiGateway(directory / "api.sock", self._settings.core.api_url)
-        remains = _Remains(self._client, directory, gateway)
+        doors = Doors(directory, self._settings, self._egress)
+        remains = _Remains(self._client, directory, doors)
         try:
-            await gateway.start()
+            await doors.open()
             with socket.socket(socket.AF_UNIX) as listener:
                 _listen(listener, directory / "control.sock")
                 remains.container_id = await asyncio.to_thread(
-                    self._start_container, name, directory, profile
+                    self._start_container, name, directory, profile, doors
                 )
                 link = await self._ready_link(listener, remains.container_id, profile)
         except BaseException as error:
@@ -193,7 +234,7 @@ class DockerSource:
             raise
         return DockerMember(name, link, remains)
 
-    def _start_container(self, name: str, directory: Path, profile: Profile) -> str:
+    def _start_container(self, name: str, directory: Path, profile: Profile, doors: Doors) -> str:
         assert self._client is not None
         api = self._client.api
         options = container_options(
@@ -202,7 +243,7 @@ class DockerSource:
             profile,
             directory=directory,
             network=self._network,
-            api_path=urlsplit(self._settings.core.api_url).path,
+            doors=doors.config(INSIDE),
         )
         labels = {
             "sinas.type": LABEL_TYPES[profile.kind],
@@ -259,6 +300,8 @@ class DockerSource:
         if self._client is not None:
             self._client.close()
             self._client = None
+        if self._egress is not None:
+            self._egress.close()
         await asyncio.to_thread(self._run.close)
 
 

@@ -20,6 +20,7 @@ import structlog
 
 from sinas.errors import UnavailableError
 from sinas.sandbox.base import Invocation, Profile, Returned
+from sinas.sandbox.doors import Doors, open_egress
 from sinas.sandbox.link import LinkLostError, RunnerLink
 from sinas.sandbox.owner import Owner
 from sinas.sandbox.usage import Sample, process_tree
@@ -32,6 +33,7 @@ _READY_SECONDS = 30.0
 _EXIT_SECONDS = 5.0
 _PREFIX = "sinas-run-"
 _ENVIRONMENTS = "/opt/sinas/environments"
+_DOORS = "/run/sinas"
 # The folder goes to the end: modules of the standard library must win.
 _BOOT = "import sys; sys.path.append({!r}); from runner.__main__ import main; main()"
 _FIRST_UID = 1_000_000_000  # above what distributions and user-namespace ranges hand out
@@ -39,9 +41,15 @@ _UIDS_PER_RUNNER = 256  # times pid_max stays below 2**31
 
 _NETWORK = (
     "Functions use this machine's network: they reach its loopback services (databases "
-    "included), its local network and the internet."
+    "included), its local network, metadata services and the internet."
 )
-_MEMORY = "The memory limit is one of address space and holds for each process of a call."
+_KERNEL = (
+    "Functions share this machine's kernel, and read what their user may of its /usr and /etc."
+)
+_MEMORY = (
+    "The memory limit is one of address space and holds for each process of a call; there is no "
+    "CPU limit."
+)
 
 # Imports what the warm parent has not: an unprivileged user must be able to read the library.
 _PROBE = Invocation(
@@ -61,24 +69,36 @@ class _Level:
 
     namespaces: bool
     users: bool
+    egress: str
+
+    @property
+    def own_network(self) -> bool:
+        """Whether calls have no network but a loopback, and doors."""
+        return self.namespaces and self.egress != "network"
 
     @property
     def boundary(self) -> str:
         user = "an unprivileged user" if self.users else "the platform's own user"
         if self.namespaces:
+            ways_out = "no network, but the API" if self.own_network else "this machine's network"
+            if self.own_network and self.egress == "proxy":
+                ways_out += " and a proxy to public addresses"
             return (
                 f"One process per call as {user}, in its own mount, process and IPC namespaces "
-                "with a read-only root, a private /tmp and resource limits; no container."
+                f"with a read-only root, a private /tmp and resource limits; {ways_out}; no "
+                "container."
             )
         return f"One process per call as {user}, with resource limits; no namespaces."
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        found = [_NETWORK, _MEMORY]
+        found = [_KERNEL, _MEMORY]
+        if not self.own_network:
+            found.append(_NETWORK)
         if not self.namespaces:
             found.append(
-                "Functions see this machine's files and processes as far as their user may, and "
-                "files they leave in shared places such as /dev/shm stay."
+                "Functions see this machine's files and processes as far as their user may, can "
+                "fill its disk, and files they leave in shared places such as /dev/shm stay."
             )
         if not self.users and not self.namespaces:
             found.append(
@@ -97,9 +117,11 @@ class ProcessMember:
         process: subprocess.Popen[bytes],
         link: RunnerLink,
         directory: Path,
+        doors: Doors | None,
         memory_mb: int,
     ) -> None:
         self.name = name
+        self._doors = doors
         self._memory_mb = memory_mb
         self.link = link
         self._process = process
@@ -117,10 +139,17 @@ class ProcessMember:
     async def destroy(self) -> None:
         """End the runner, which ends its call, and remove its directory."""
         self.link.break_off("destroyed")
-        await asyncio.to_thread(_end, self._process, self._directory)
+        await asyncio.to_thread(_end, self._process)
+        await _remove(self._directory, self._doors)
 
 
-def _end(process: subprocess.Popen[bytes], directory: Path) -> None:
+async def _remove(directory: Path, doors: Doors | None) -> None:
+    if doors is not None:
+        await doors.aclose()
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         # The end of its control socket makes it clean up and leave.
         process.wait(_EXIT_SECONDS)
@@ -128,7 +157,6 @@ def _end(process: subprocess.Popen[bytes], directory: Path) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 class ProcessSource:
@@ -141,7 +169,8 @@ class ProcessSource:
         self._limits = limits
         self._reason = reason
         self._numbers = count(1)
-        self._level = _Level(namespaces=False, users=False)
+        self._egress = open_egress(settings)
+        self._level = _Level(namespaces=False, users=False, egress=settings.sandbox.egress)
         self._why_not_more = ""
         self._owner = Owner.current()
         # Process ids repeat where function workers run in containers of their own.
@@ -170,7 +199,7 @@ class ProcessSource:
         environments = self._settings.core.environments_dir
         await asyncio.to_thread(environments.mkdir, parents=True, exist_ok=True)
         failures = []
-        for level in _levels(is_root=os.geteuid() == 0):
+        for level in _levels(is_root=os.geteuid() == 0, egress=self._settings.sandbox.egress):
             self._level = level
             try:
                 await self._probe()
@@ -208,37 +237,61 @@ class ProcessSource:
         """
         kind = "process" if profile.kind == "sandbox" else profile.kind
         name = f"sinas-{kind}-{self._names}-{next(self._numbers)}"
-        directory, process, control = await asyncio.to_thread(self._spawn, profile)
+        directory = await asyncio.to_thread(self._make_directory)
+        doors = None
+        if self._level.own_network:
+            doors = Doors(directory / "doors", self._settings, self._egress)
+        try:
+            if doors is not None:
+                await doors.open()
+            process, control = await asyncio.to_thread(self._spawn, directory, doors, profile)
+            link = await self._ready_link(process, control, profile)
+        except BaseException as error:
+            detail = await asyncio.to_thread(_last_line, directory)
+            await asyncio.shield(_remove(directory, doors))
+            if isinstance(error, LinkLostError | OSError):
+                raise UnavailableError(f"{name} did not start: {detail or error}") from error
+            raise
+        return ProcessMember(name, process, link, directory, doors, profile.memory_mb)
+
+    async def _ready_link(
+        self, process: subprocess.Popen[bytes], control: socket.socket, profile: Profile
+    ) -> RunnerLink:
         link = RunnerLink(control, self._limits.of(profile))
         try:
             async with asyncio.timeout(_READY_SECONDS):
                 await link.ready()
-        except BaseException as error:
+        except BaseException:
             link.break_off("not ready")
-            detail = await asyncio.shield(asyncio.to_thread(_last_words, process, directory))
-            if isinstance(error, LinkLostError | TimeoutError):
-                raise UnavailableError(f"{name} did not start: {detail or error}") from error
+            await asyncio.shield(asyncio.to_thread(_kill, process))
             raise
-        return ProcessMember(name, process, link, directory, profile.memory_mb)
+        return link
 
     async def aclose(self) -> None:
-        """Nothing is left to remove: each member removed its own."""
+        """Each member removed its own."""
+        if self._egress is not None:
+            self._egress.close()
 
-    def _spawn(self, profile: Profile) -> tuple[Path, subprocess.Popen[bytes], socket.socket]:
+    def _make_directory(self) -> Path:
         prefix = f"{_PREFIX}{self._owner.pid}.{self._owner.start}-"
         directory = Path(tempfile.mkdtemp(prefix=prefix))
-        for part in ("home", "root"):
-            (directory / part).mkdir()
+        for part in ("home", "root", "doors"):
+            (directory / part).mkdir(mode=0o711)
         if self._level.users:
             directory.chmod(0o711)
             (directory / "home").chmod(0o1777)
+        return directory
+
+    def _spawn(
+        self, directory: Path, doors: Doors | None, profile: Profile
+    ) -> tuple[subprocess.Popen[bytes], socket.socket]:
         ours, theirs = socket.socketpair()
         with theirs, (directory / "log").open("wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own runner
                 [
                     self._python,
                     *("-I", "-S", "-X", "utf8", "-c", _BOOT.format(str(Path(__file__).parent))),
-                    json.dumps(self._config(directory, theirs.fileno(), profile)),
+                    json.dumps(self._config(directory, theirs.fileno(), doors, profile)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -248,9 +301,11 @@ class ProcessSource:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        return directory, process, ours
+        return process, ours
 
-    def _config(self, directory: Path, control: int, profile: Profile) -> dict[str, Any]:
+    def _config(
+        self, directory: Path, control: int, doors: Doors | None, profile: Profile
+    ) -> dict[str, Any]:
         sandbox = self._settings.sandbox
         mib = 1024 * 1024
         level = self._level
@@ -278,17 +333,23 @@ class ProcessSource:
                 "isolation": {
                     "root": str(directory / "root"),
                     "tmp_mb": sandbox.tmp_mb,
-                    "read_only": {str(environments): _ENVIRONMENTS},
+                    "read_only": {
+                        str(environments): _ENVIRONMENTS,
+                        str(directory / "doors"): _DOORS,
+                    },
+                    "own_network": level.own_network,
                 },
             }
+        if doors is not None:
+            config |= doors.config(_DOORS)
         return config
 
 
-def _levels(*, is_root: bool) -> tuple[_Level, ...]:
+def _levels(*, is_root: bool, egress: str) -> tuple[_Level, ...]:
     """What to try, strongest first. Root never runs calls as itself."""
-    if is_root:
-        return (_Level(namespaces=True, users=True), _Level(namespaces=False, users=True))
-    return (_Level(namespaces=True, users=False), _Level(namespaces=False, users=False))
+    return tuple(
+        _Level(namespaces=namespaces, users=is_root, egress=egress) for namespaces in (True, False)
+    )
 
 
 def base_python() -> str:
@@ -308,14 +369,10 @@ def base_python() -> str:
     raise UnavailableError(f"No base interpreter was found below {sys.base_exec_prefix}.")
 
 
-def _last_words(process: subprocess.Popen[bytes], directory: Path) -> str:
-    """End a runner that did not come up; the last line it wrote."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    line = _last_line(directory)
-    shutil.rmtree(directory, ignore_errors=True)
-    return line
 
 
 def _last_line(directory: Path) -> str:

@@ -168,6 +168,8 @@ class TestOutOfReach:
             "PYTHONUTF8",
             "SINAS_API_URL",
             "TMPDIR",
+            *(f"{kind}_PROXY" for kind in ("ALL", "HTTP", "HTTPS", "NO")),
+            *(f"{kind}_proxy" for kind in ("all", "http", "https", "no")),
         }
 
     async def test_the_platform_and_its_libraries(self, run: Run) -> None:

@@ -34,12 +34,14 @@ async def test_production_may_be_told_to_accept_it(tmp_path: Path) -> None:
 
 
 async def test_it_says_what_it_does_not_isolate(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path, backend="process")
+    settings = settings_for(tmp_path, backend="process", egress="network")
     sandbox = await open_sandbox(settings, worker_id="tests", progress=print)
     status = sandbox.status()
     await sandbox.aclose()
     assert status.backend == "process"
-    assert any("network" in warning for warning in status.warnings)
+    assert any("loopback services" in warning for warning in status.warnings)
+    assert "this machine's network" in status.boundary
+    assert any("no CPU limit" in warning for warning in status.warnings)
 
 
 async def test_auto_falls_back_and_says_why(

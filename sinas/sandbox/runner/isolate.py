@@ -1,18 +1,22 @@
 """Namespaces for a sandbox that is a plain process: own root, processes, IPC and /tmp."""
 
 import ctypes
+import fcntl
 import os
 import platform
+import socket
+import struct
 import sys
 import sysconfig
 from dataclasses import dataclass, field
 
-_NEW_NS, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID = (
+_NEW_NS, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_PID, _NEW_NET = (
     0x00020000,
     0x04000000,
     0x08000000,
     0x10000000,
     0x20000000,
+    0x40000000,
 )
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
@@ -32,6 +36,8 @@ _SYSCTLS = {
     "user/max_user_namespaces": "0",
 }
 _TMP_INODES = 32_768
+_SET_INTERFACE_FLAGS, _UP = 0x8914, 1  # SIOCSIFFLAGS, IFF_UP of netdevice(7)
+_HOSTS = "127.0.0.1 localhost host.docker.internal\n"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,11 +50,13 @@ class Isolation:
         root: An empty directory; the new root is mounted there.
         tmp_mb: Size of /tmp.
         read_only: More directories to show, and where inside.
+        own_network: Whether it has no network but a loopback of its own.
     """
 
     root: str
     tmp_mb: int
     read_only: dict[str, str] = field(default_factory=dict)
+    own_network: bool = False
 
 
 def enter(isolation: Isolation) -> None:
@@ -61,6 +69,7 @@ def enter(isolation: Isolation) -> None:
     """
     uid, gid = os.getuid(), os.getgid()
     flags = _NEW_NS | _NEW_UTS | _NEW_IPC | _NEW_PID
+    flags |= _NEW_NET if isolation.own_network else 0
     _check(_libc.unshare(flags | (_NEW_USER if uid else 0)), "unshare")
     if uid:
         _write("/proc/self/setgroups", "deny")
@@ -71,6 +80,8 @@ def enter(isolation: Isolation) -> None:
         _, status = os.waitpid(first, 0)
         os._exit(abs(os.waitstatus_to_exitcode(status)))
     _build_root(isolation)
+    if isolation.own_network:
+        _start_loopback()
     for name, value in _SYSCTLS.items():
         try:
             _write(f"/proc/sys/{name}", value)
@@ -87,9 +98,14 @@ def _build_root(isolation: Isolation) -> None:
             os.symlink(os.readlink(path), root + path)
         elif os.path.isdir(path):
             _bind(path, root)
-    for path in (sys.base_prefix, sys.base_exec_prefix, os.path.realpath("/etc/resolv.conf")):
+    more = [sys.base_prefix, sys.base_exec_prefix]
+    if not isolation.own_network:
+        more.append(os.path.realpath("/etc/resolv.conf"))
+    for path in more:
         if not os.path.exists(root + path) and os.path.exists(path):
             _bind(path, root)
+    if isolation.own_network:
+        _name_loopback(root)
     for path, inside in isolation.read_only.items():
         _bind(path, root, inside)
     _hide_packages(root)
@@ -106,6 +122,20 @@ def _build_root(isolation: Isolation) -> None:
     _check(_libc.umount2(b".", _MNT_DETACH), "umount of the old root")
     os.chdir("/")
     _mount("none", "/", None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID)
+
+
+def _start_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh22x", b"lo", _UP)
+        fcntl.ioctl(any_socket, _SET_INTERFACE_FLAGS, request)
+
+
+def _name_loopback(root: str) -> None:
+    """Have the names by which functions know the API lead to the relay."""
+    _write(root + "/hosts", _HOSTS)
+    if os.path.isfile(root + "/etc/hosts"):
+        _mount(root + "/hosts", root + "/etc/hosts", None, _MS_BIND)
+        _make_read_only(root + "/etc/hosts")
 
 
 def _hide_packages(root: str) -> None:
@@ -138,20 +168,24 @@ def _bind(path: str, root: str, inside: str = "", *, read_only: bool = True) -> 
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY))
     _mount(path, target, None, _MS_BIND | _MS_REC)
     if read_only:
-        # struct mount_attr: attr_set, attr_clr, propagation, userns_fd. The whole subtree,
-        # which a plain remount would not reach.
-        attributes = (ctypes.c_uint64 * 4)(_ATTR_RDONLY | _ATTR_NOSUID, 0, 0, 0)
-        _check(
-            _libc.syscall(
-                _MOUNT_SETATTR,
-                _AT_FDCWD,
-                target.encode(),
-                _AT_RECURSIVE,
-                attributes,
-                ctypes.sizeof(attributes),
-            ),
-            f"mount_setattr of {target}",
-        )
+        _make_read_only(target)
+
+
+def _make_read_only(target: str) -> None:
+    """The whole subtree of mounts, which a plain remount would not reach."""
+    # struct mount_attr: attr_set, attr_clr, propagation, userns_fd.
+    attributes = (ctypes.c_uint64 * 4)(_ATTR_RDONLY | _ATTR_NOSUID, 0, 0, 0)
+    _check(
+        _libc.syscall(
+            _MOUNT_SETATTR,
+            _AT_FDCWD,
+            target.encode(),
+            _AT_RECURSIVE,
+            attributes,
+            ctypes.sizeof(attributes),
+        ),
+        f"mount_setattr of {target}",
+    )
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:

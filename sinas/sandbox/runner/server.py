@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from . import cleanup, relay
+from . import cleanup, tunnel
 from .child import Limits, become_call
 from .isolate import Isolation
 from .protocol import (
@@ -29,6 +29,7 @@ from .protocol import (
     Lines,
     line,
 )
+from .relay import Relay, Route
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
@@ -42,7 +43,9 @@ class Config:
         control: Path of the platform's listening socket, or "" for descriptor `control_fd`.
         api_socket: Unix socket the relay carries calls back to; "" for no relay.
         api_url: Base URL for calls back where there is no relay, else its path part.
-        api_port: Loopback port of the relay.
+        api_ports: Loopback ports that lead there; the first is the one calls are told.
+        proxy_socket: Unix socket of the way to the internet; "" for none.
+        proxy_port: Loopback port that leads there.
         uid_base: First of `uid_count` users that calls cycle through; the relay has the one
             before it. 0 leaves every process the user it started as.
         home: HOME, TMPDIR and working directory of calls.
@@ -56,7 +59,9 @@ class Config:
     control_fd: int = -1
     api_socket: str = ""
     api_url: str = ""
-    api_port: int = 0
+    api_ports: tuple[int, ...] = ()
+    proxy_socket: str = ""
+    proxy_port: int = 0
     uid_base: int = 0
     uid_count: int = 1
     home: str = "/tmp"
@@ -104,8 +109,7 @@ class Server:
         self._spare: _Process | None = None
         self._calls: dict[int, _Call] = {}
         self._dead: list[tuple[_Call, int]] = []
-        self._listener: socket.socket | None = None
-        self._relay_pid = 0
+        self._relay: Relay | None = None
         self._oom_kills = cleanup.oom_kills()
         self._wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -149,18 +153,14 @@ class Server:
     def _open_relay(self) -> str:
         if not self._config.api_socket:
             return self._config.api_url
-        self._listener = relay.listen(self._config.api_port)
-        self._fork_relay()
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}{self._config.api_url}"
-
-    def _fork_relay(self) -> None:
-        assert self._listener is not None
-        pid = os.fork()
-        if pid == 0:
-            self._control.close()
-            uid = self._config.uid_base - 1 if self._config.uid_base else 0
-            relay.run(self._listener, self._config.api_socket, uid)
-        self._relay_pid = pid
+        routes = [Route(self._config.api_ports, self._config.api_socket)]
+        if self._config.proxy_socket:
+            routes.append(Route((self._config.proxy_port,), self._config.proxy_socket))
+            tunnel.install(self._config.proxy_port)
+        uid = self._config.uid_base - 1 if self._config.uid_base else 0
+        self._relay = Relay(routes, uid)
+        self._relay.start()
+        return f"http://127.0.0.1:{self._config.api_ports[0]}{self._config.api_url}"
 
     def _fork_spare(self) -> None:
         uid, home = self._next_user(), self._config.home
@@ -271,8 +271,8 @@ class Server:
         elif self._spare and pid == self._spare.pid:
             self._spare.gate.close()
             self._spare = None  # the next call forks its own
-        elif pid == self._relay_pid:
-            self._fork_relay()
+        elif self._relay and pid == self._relay.pid:
+            self._relay.start()
 
     def _end_dead(self) -> None:
         while self._dead:
@@ -310,25 +310,29 @@ class Server:
         process.gate.close()
         if self._config.shared:
             return self._clear_beside_others(process)
-        keep = {os.getpid(), self._relay_pid}
-        if self._spare:
-            keep.add(self._spare.pid)
         own_namespace = os.getpid() == 1
 
         def left() -> set[int]:
             seen = cleanup.processes() if own_namespace else cleanup.descendants()
-            return seen - keep
+            return seen - self._own()
 
         def kill() -> None:
             if not own_namespace:
-                cleanup.kill_descendants(keep)
+                cleanup.kill_descendants(self._own())
             elif process.uid:
                 cleanup.kill_user(process.uid)
             else:
                 cleanup.kill_namespace()
 
         gone = cleanup.kill_until_gone(kill, left, self._reap)
+        if self._relay:
+            self._relay.forget_callers()
         return cleanup.wipe(self._config.wipe, process.uid) and gone
+
+    def _own(self) -> set[int]:
+        """What stays when a call goes. Killing all of a namespace starts some of it anew."""
+        others = (self._relay, self._spare)
+        return {os.getpid(), *(one.pid for one in others if one)}
 
     def _clear_beside_others(self, process: _Process) -> bool:
         uid = process.uid
@@ -336,8 +340,9 @@ class Server:
         def left() -> set[int]:
             if uid:
                 return cleanup.of_user(uid)
-            known = {self._relay_pid, *(call.process.pid for call in self._calls.values())}
-            return cleanup.descendants(known | {self._spare.pid} if self._spare else known)
+            return cleanup.descendants(
+                self._own() | {call.process.pid for call in self._calls.values()}
+            )
 
         def kill() -> None:
             if uid and os.getpid() == 1:
@@ -393,7 +398,8 @@ def parse(argument: str) -> Config:
         first, size = span
         fields["uid_base"] = first + os.getpid() * size + 1
         fields["uid_count"] = size - 1
-    fields["wipe"] = tuple(fields.get("wipe", ()))
+    for name in ("wipe", "api_ports"):
+        fields[name] = tuple(fields.get(name, ()))
     if fields.get("isolation"):
         fields["isolation"] = Isolation(**fields["isolation"])
     return Config(**fields)

@@ -40,8 +40,21 @@ class Invocation:
     nested: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `input()` returns.
+
+    Attributes:
+        value: The reply.
+        access_token: Stands in the call's context from now on; None leaves it as it is.
+    """
+
+    value: str
+    access_token: str | None = field(default=None, repr=False)
+
+
 # Answers what `input(prompt)` asks; raising TimeoutError makes `input()` raise it.
-Ask: TypeAlias = Callable[[str], Awaitable[str]]
+Ask: TypeAlias = Callable[[str], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,10 @@ import json
 import os
 import socket
 import time
+from dataclasses import asdict
 from typing import Any
 
+from sinas.kit.json_types import JsonObject
 from sinas.sandbox.base import Ask, Crashed, Invocation, Outcome, Raised, Returned, TimedOut
 from sinas.sandbox.runner import protocol
 from sinas.sandbox.wire import (
@@ -253,12 +255,15 @@ class Call:
 
     async def _conversation(self, ask: Ask, patience: asyncio.Timeout) -> bytes | None:
         """The call's answer, after replies to all it asks before."""
-        async with asyncio.TaskGroup() as tasks:
-            replying = tasks.create_task(self._reply(ask, patience))
-            try:
-                return await self._exchange.done
-            finally:
-                replying.cancel()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                replying = tasks.create_task(self._reply(ask, patience))
+                try:
+                    return await self._exchange.done
+                finally:
+                    replying.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None  # the only task's
 
     async def _reply(self, ask: Ask, patience: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
@@ -269,7 +274,7 @@ class Call:
             patience.reschedule(None)
             self._link.pause(self._id)
             try:
-                reply = {"value": await ask(prompt)}
+                reply: JsonObject = asdict(await ask(prompt))
             except TimeoutError as error:
                 reply = {"late": str(error)}
             self._paused += loop.time() - asked

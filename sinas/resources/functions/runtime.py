@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
-from sinas.models import ExecutionStatus, Function, TriggerType
+from sinas.models import Function, TriggerType
 from sinas.resources.executions.events import ExecutionEnd
 from sinas.resources.executions.service import Trigger
 from sinas.resources.functions.calls import FunctionCalls
@@ -55,7 +55,9 @@ async def execute_function(
 
     Input that breaks the function's schema is answered with 422 and recorded as a failed
     execution, named in `X-Execution-ID`. `timeout` limits only the wait: the answer is then
-    `timeout`, and `GET /executions/{execution_id}` tells how the call ended.
+    `timeout`, and `GET /executions/{execution_id}` tells how the call ended. Where the code asks
+    with `input()`, the result is `{"status": "awaiting_input", "execution_id", "prompt"}`;
+    `POST /executions/{execution_id}/continue` answers it.
     """
     trigger = Trigger(type=TriggerType.API, id=_RUNTIME_API)
     execution_id, end = await calls.run(
@@ -94,7 +96,7 @@ def _answer(execution_id: UUID, end: ExecutionEnd | None) -> FunctionExecuteRead
             result=None,
             error="The call did not end in time; it goes on, and its execution tells how it ends.",
         )
-    if end.status is ExecutionStatus.COMPLETED:
+    if end.has_result:
         return FunctionExecuteRead(
             status="success", execution_id=execution_id, result=end.result, error=None
         )

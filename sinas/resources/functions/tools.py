@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,16 +14,14 @@ from sinas.errors import (
     PayloadTooLargeError,
     SinasError,
 )
-from sinas.models import Agent, ExecutionStatus, Function, TriggerType
-from sinas.resources.executions.events import ExecutionEnd
+from sinas.models import Agent, Function, TriggerType
+from sinas.resources.executions.events import FAILED, tool_result
 from sinas.resources.executions.service import Trigger
 from sinas.resources.functions.calls import FunctionCalls
 from sinas.resources.functions.repository import FunctionRepository
 from sinas.resources.functions.tool_parameters import ConfiguredParameters, configured
-from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolContext, ToolResult
+from sinas.tools.base import Call, Failed, Retry, Tool, ToolContext, ToolResult
 
-FAILED: Final = "Function execution failed"
-TIMED_OUT: Final = "Function execution timed out"
 _MAX_NAME_CHARS = 64
 _HASH_CHARS = 8
 
@@ -108,7 +105,7 @@ class _Run:
             _, end = await self.calls.run(*self.resource, arguments, trigger, must_own=True)
         except (ForbiddenError, InvalidInputError, NotFoundError, PayloadTooLargeError) as error:
             return _refused(error)
-        return _result(end)
+        return tool_result(end)
 
 
 def _refused(error: SinasError) -> ToolResult:
@@ -119,12 +116,3 @@ def _refused(error: SinasError) -> ToolResult:
             return Failed("Function not found", error.message)
         case _:
             return Retry(error.message)
-
-
-def _result(end: ExecutionEnd | None) -> ToolResult:
-    if end is None:
-        return Failed(TIMED_OUT, "The function did not end in time; it may still be running.")
-    if end.status is ExecutionStatus.COMPLETED:
-        return Ok(end.result)
-    message = end.error or "The function was cancelled."
-    return Failed(TIMED_OUT if end.timed_out else FAILED, message)

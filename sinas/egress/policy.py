@@ -28,8 +28,9 @@ _RESOLVE_SECONDS = 10.0
 _EMBEDDING = parse_networks("64:ff9b::/96,64:ff9b:1::/48,::/96")
 # All public IPv6 is in here (RFC 4291); `ipaddress` calls some of the rest global.
 _IPV6_PUBLIC = parse_networks("2000::/3")
-# Look public but are not: 6to4 relays, documentation, and Azure's service of every machine.
-_NOT_PUBLIC = parse_networks("192.88.99.0/24,3fff::/20,168.63.129.16/32")
+# Look public, or to older versions of `ipaddress` do: protocol assignments (with a metadata
+# service among them), 6to4 relays, documentation, and Azure's service of every machine.
+_NOT_PUBLIC = parse_networks("192.0.0.0/24,192.88.99.0/24,3fff::/20,168.63.129.16")
 _POSTGRESQL_PORT = 5432
 _REDIS_PORT = 6379
 

@@ -1,6 +1,7 @@
 """Runtime routes of functions: calling them, and finding out which there are."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from fastapi import APIRouter, Depends
 
 from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
+from sinas.egress.callbacks import check_callback_url
 from sinas.models import Function, TriggerType
 from sinas.resources.executions.events import ExecutionEnd
 from sinas.resources.executions.service import Trigger
@@ -74,7 +76,7 @@ async def execute_function_async(
     namespace: str, name: str, body: FunctionExecuteAsync, calls: Calls
 ) -> FunctionExecuteAsyncRead:
     """Queue a call of a function. Its input is validated first, as for a call that waits."""
-    trigger = Trigger(type=TriggerType.API, id=body.trigger_id or _RUNTIME_API)
+    trigger = _background(body, calls.context.settings.function.callback_url_hosts)
     started = await calls.start(namespace, name, body.input, trigger)
     return FunctionExecuteAsyncRead(execution_id=started.execution_id, status="queued")
 
@@ -86,6 +88,18 @@ async def discover_functions(
 ) -> Sequence[Function]:
     """List the active functions you may read, by name."""
     return await functions.discover(skip=skip, limit=limit)
+
+
+def _background(body: FunctionExecuteAsync, callback_hosts: str) -> Trigger:
+    if body.callback_url is not None:
+        check_callback_url(callback_hosts, body.callback_url)
+    return Trigger(
+        type=TriggerType.API,
+        id=body.trigger_id or _RUNTIME_API,
+        background=True,
+        delay=timedelta(seconds=body.delay_seconds or 0),
+        callback_url=body.callback_url,
+    )
 
 
 def _answer(execution_id: UUID, end: ExecutionEnd | None) -> FunctionExecuteRead:

@@ -110,6 +110,12 @@ class FunctionExecuteAsync(FunctionExecute):
     trigger_id: str | None = Field(
         None, min_length=1, max_length=255, description="Shown with the execution."
     )
+    delay_seconds: int | None = Field(
+        None, ge=0, le=2_592_000, description="How long after now the call may start."
+    )
+    callback_url: str | None = Field(
+        None, min_length=1, description="Told how the call ended; see CALLBACK_URL_HOSTS."
+    )
 
 
 class FunctionExecuteRead(Output):

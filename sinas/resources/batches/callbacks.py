@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, literal, select
+from sqlalchemy import Row, and_, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, defer
 
 from sinas.context import AppContext
@@ -29,7 +29,7 @@ _MOST = 50
 
 def _due(
     model: type[Execution] | type[Batch], ended: InstrumentedAttribute[datetime | None]
-) -> Select[Any]:
+) -> Any:
     # Literal: with a parameter, PostgreSQL could not use the index of what is due.
     pending = literal(CallbackStatus.PENDING, model.callback_status.type, literal_execute=True)
     is_due = and_(model.callback_status == pending, ended.is_not(None))
@@ -119,7 +119,7 @@ def _execution_body(row: Execution) -> JsonObject:
         "function": {"namespace": row.function_namespace, "name": row.function_name},
         "status": "success" if has_result else status,
         "started_at": row.started_at.isoformat(),
-        "finished_at": row.completed_at and row.completed_at.isoformat(),
+        "finished_at": None if row.completed_at is None else row.completed_at.isoformat(),
         "duration_ms": row.duration_ms,
         "result": row.output_data,
         "error": None if has_result else row.error or row.status.lower(),

@@ -10,9 +10,7 @@ from sinas.crud.schema import Input, Output
 from sinas.kit.json_types import JsonObject
 from sinas.models import BatchKind, CallbackStatus, ExecutionStatus
 
-BatchStatus: TypeAlias = Literal[
-    "queued", "running", "completed", "failed", "partial", "cancelled"
-]
+BatchStatus: TypeAlias = Literal["queued", "running", "completed", "failed", "partial", "cancelled"]
 
 
 class BatchSubmit(Input):

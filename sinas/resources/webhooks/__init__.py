@@ -1,0 +1,1 @@
+"""Webhooks: URLs that start functions and agents, and the calls they got."""

@@ -2,9 +2,12 @@
 
 from sinas.resources.agents.resource import RESOURCE as AGENTS
 from sinas.resources.api_keys.resource import RESOURCE as API_KEYS
+from sinas.resources.artifacts.resource import RESOURCE as ARTIFACTS
 from sinas.resources.auth.resource import RESOURCE as AUTH
 from sinas.resources.base import Resource
 from sinas.resources.chats.resource import RESOURCE as CHATS
+from sinas.resources.code.resource import RESOURCE as CODE
+from sinas.resources.dependencies.resource import RESOURCE as DEPENDENCIES
 from sinas.resources.executions.resource import RESOURCE as EXECUTIONS
 from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
 from sinas.resources.jobs.resource import RESOURCE as JOBS
@@ -16,8 +19,11 @@ from sinas.resources.users.resource import RESOURCE as USERS
 RESOURCES: tuple[Resource, ...] = (
     AGENTS,
     API_KEYS,
+    ARTIFACTS,
     AUTH,
     CHATS,
+    CODE,
+    DEPENDENCIES,
     EXECUTIONS,
     FUNCTIONS,
     JOBS,

@@ -28,8 +28,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.context import AppContext
-from sinas.models import Environment, Execution, ExecutionStatus, Function, User
+from sinas.models import Environment, Execution, ExecutionKind, ExecutionStatus, Function, User
 from sinas.queue.lease import owner_is_dead
+from sinas.resources.artifacts.service import NewArtifact, store
 
 _TAKEN = (ExecutionStatus.RUNNING, ExecutionStatus.AWAITING_INPUT)
 _executions: Any = Execution.__table__
@@ -67,7 +68,10 @@ _CLAIM = (
         _claimed,
         User.email,
         User.is_active,
-        Function.code,
+        case(
+            (_claimed.c.kind == ExecutionKind.CODE, _claimed.c.input_data["code"].astext),
+            else_=Function.code,
+        ).label("code"),
         Function.output_schema,
         func.coalesce(Function.shared_pool, false()).label("shared"),
         func.coalesce(Function.idempotent, false()).label("idempotent"),
@@ -131,12 +135,22 @@ async def claim(context: AppContext, execution_id: UUID, owner: UUID) -> Row[Any
 
 
 async def finish(
-    context: AppContext, execution_id: UUID, owner: UUID, end: Mapping[str, Any]
+    context: AppContext,
+    execution_id: UUID,
+    owner: UUID,
+    end: Mapping[str, Any],
+    artifacts: Sequence[NewArtifact] = (),
 ) -> bool:
     """Write the terminal state. False when the row is no longer this worker's to write."""
     failed = end["status"] is ExecutionStatus.FAILED
-    row = await _one(context, _FINISH, _parameters(execution_id, owner, end) | {"failed": failed})
-    return row is not None
+    parameters = _parameters(execution_id, owner, end) | {"failed": failed}
+    if not artifacts:
+        return await _one(context, _FINISH, parameters) is not None
+    async with context.unit() as unit:
+        held = (await unit.session.execute(_FINISH, parameters)).first() is not None
+        if held:
+            await store(unit.session, artifacts)
+        return held
 
 
 async def put_back(

@@ -7,6 +7,7 @@ from sinas.kit.json_text import NotJsonError, encode, storable
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.jsonschema import compile_schema
 from sinas.models import ExecutionStatus
+from sinas.resources.artifacts.service import NewArtifact
 from sinas.resources.executions.events import TIMEOUT_ERROR
 from sinas.resources.executions.retrying import Again
 from sinas.sandbox.base import Captured, Crashed, Outcome, OutOfMemory, Raised, Returned, TimedOut
@@ -23,6 +24,7 @@ class Ending:
         output_json: The same as JSON text.
         duration_ms: Time inside the sandbox, null when it never got there.
         again: Whether another attempt could end better.
+        artifacts: Files to be stored with it.
     """
 
     status: ExecutionStatus
@@ -34,6 +36,7 @@ class Ending:
     stderr: str | None = None
     duration_ms: int | None = None
     again: Again = Again.NEVER
+    artifacts: tuple[NewArtifact, ...] = ()
 
     def columns(self) -> dict[str, Any]:
         """The values `finish` writes."""

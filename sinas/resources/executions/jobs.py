@@ -14,11 +14,12 @@ from sinas.context import AppContext, WorkerContext
 from sinas.db.unit import Unit
 from sinas.errors import LeaseLostError, UnavailableError
 from sinas.kit.json_types import JsonObject
-from sinas.models import ExecutionStatus
+from sinas.models import ExecutionKind, ExecutionStatus
 from sinas.queue.job import Queue, Sweep, job
 from sinas.queue.lanes import function_lane
 from sinas.resources.dependencies.service import packages_held
 from sinas.resources.executions import attempts
+from sinas.resources.executions.code import ending_of_code
 from sinas.resources.executions.ending import Ending, ending_of, failed, is_cheap
 from sinas.resources.executions.events import announce, channel, end_message
 from sinas.resources.executions.pausing import answers
@@ -96,6 +97,8 @@ async def _ending(row: Row[Any], outcome: Outcome) -> Ending:
     if outcome.deprecation:
         log.warning("functions.deprecated", function=function, reason=outcome.deprecation)
     try:
+        if row.kind is ExecutionKind.CODE:
+            return await asyncio.to_thread(ending_of_code, row, outcome)
         if is_cheap(outcome, row.output_schema):
             return ending_of(outcome, row.output_schema)
         # A thread: results have megabytes, and other calls wait on this loop.
@@ -190,7 +193,9 @@ async def _write(
         keys = worker.app, execution_id, worker.worker_id, ending.columns()
         try:
             held = await (
-                attempts.finish(*keys) if delay is None else attempts.put_back(*keys, delay)
+                attempts.finish(*keys, ending.artifacts)
+                if delay is None
+                else attempts.put_back(*keys, delay)
             )
         except (SQLAlchemyError, OSError) as error:
             if _is_refused(error):

@@ -1,0 +1,1 @@
+"""Files that code wrote while it ran for a chat."""

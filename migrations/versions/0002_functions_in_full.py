@@ -270,6 +270,9 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("content", sa.String(), nullable=True),
+        sa.Column(
+            "access", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
+        ),
         sa.Column("is_active", sa.Boolean(), server_default="true", nullable=False),
         sa.Column("allow_overlap", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("last_run", sa.DateTime(timezone=True), nullable=True),

@@ -140,6 +140,7 @@ class Schedule(IdMixin, TimestampMixin, Base):
     """A cron expression in a time zone that starts a function or a chat with an agent.
 
     Attributes:
+        access: The permission limit of whoever last said what it runs, as in `Execution`.
         allow_overlap: Whether it starts although its last run has not ended.
         next_run: When it is due next; null while inactive.
         last_execution_id: Execution of the last run, for functions.
@@ -163,6 +164,7 @@ class Schedule(IdMixin, TimestampMixin, Base):
     timezone: Mapped[str]
     input_data: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
     content: Mapped[str | None]
+    access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
     allow_overlap: Mapped[bool] = mapped_column(default=False, server_default="false")
     last_run: Mapped[datetime | None]

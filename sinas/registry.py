@@ -5,6 +5,7 @@ from sinas.resources.api_keys.resource import RESOURCE as API_KEYS
 from sinas.resources.artifacts.resource import RESOURCE as ARTIFACTS
 from sinas.resources.auth.resource import RESOURCE as AUTH
 from sinas.resources.base import Resource
+from sinas.resources.batches.resource import RESOURCE as BATCHES
 from sinas.resources.chats.resource import RESOURCE as CHATS
 from sinas.resources.code.resource import RESOURCE as CODE
 from sinas.resources.dependencies.resource import RESOURCE as DEPENDENCIES
@@ -12,15 +13,21 @@ from sinas.resources.executions.resource import RESOURCE as EXECUTIONS
 from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
 from sinas.resources.jobs.resource import RESOURCE as JOBS
 from sinas.resources.llm_providers.resource import RESOURCE as LLM_PROVIDERS
+from sinas.resources.queue.resource import RESOURCE as QUEUE
 from sinas.resources.roles.resource import RESOURCE as ROLES
+from sinas.resources.sandboxes.resource import RESOURCE as SANDBOXES
+from sinas.resources.schedules.resource import RESOURCE as SCHEDULES
 from sinas.resources.secrets.resource import RESOURCE as SECRETS
+from sinas.resources.system.resource import RESOURCE as SYSTEM
 from sinas.resources.users.resource import RESOURCE as USERS
+from sinas.resources.webhooks.resource import RESOURCE as WEBHOOKS
 
 RESOURCES: tuple[Resource, ...] = (
     AGENTS,
     API_KEYS,
     ARTIFACTS,
     AUTH,
+    BATCHES,
     CHATS,
     CODE,
     DEPENDENCIES,
@@ -28,7 +35,12 @@ RESOURCES: tuple[Resource, ...] = (
     FUNCTIONS,
     JOBS,
     LLM_PROVIDERS,
+    QUEUE,
     ROLES,
+    SANDBOXES,
+    SCHEDULES,
     SECRETS,
+    SYSTEM,
     USERS,
+    WEBHOOKS,
 )

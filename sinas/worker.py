@@ -1,6 +1,7 @@
 """The worker processes: one queue each, jobs from the registry, a lease, a drain."""
 
 import asyncio
+import resource
 import signal
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -8,6 +9,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Literal
 
+import psutil
 import structlog
 import uvloop
 
@@ -34,6 +36,9 @@ def run_worker(kind: Kind) -> None:
     """Work until SIGTERM or SIGINT, then drain. Blocks."""
     settings = load_settings()
     configure_logging(settings.core)
+    # Each call holds three descriptors, and hundreds of shared ones may wait for input.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     uvloop.run(_serve(kind, settings))
 
 
@@ -70,6 +75,7 @@ async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningW
     """Start taking jobs; on leaving the block, drain, then free what is left."""
     settings = context.settings
     queue, lanes = _queue(kind, settings)
+    process = psutil.Process()
     async with AsyncExitStack() as stack:
         sandbox: list[Sandbox] = []
         lease = WorkerLease(
@@ -77,7 +83,7 @@ async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningW
             queue=queue,
             max_jobs=lanes[""],
             term=timedelta(seconds=settings.queue.lease_seconds),
-            info=lambda: _info(sandbox),
+            info=lambda: _info(process, sandbox),
         )
         if kind == "functions":
             opened = await open_sandbox(
@@ -140,8 +146,16 @@ def _environments(sandbox: Sandbox, settings: Settings) -> Environments:
     )
 
 
-def _info(sandbox: list[Sandbox]) -> JsonObject:
-    if not sandbox:
-        return {}
-    status = asdict(sandbox[0].status())
-    return {"sandbox": {**status, "warnings": list(status["warnings"])}}
+def _info(process: psutil.Process, sandbox: list[Sandbox]) -> JsonObject:
+    """What operators see of this worker; CPU is since the lease was renewed last."""
+    info: JsonObject = {
+        "process": {
+            "cpu_percent": process.cpu_percent(interval=None),
+            "memory_mb": process.memory_info().rss / 2**20,
+            "limit_mb": psutil.virtual_memory().total / 2**20,
+        }
+    }
+    if sandbox:
+        status = asdict(sandbox[0].status())
+        info["sandbox"] = {**status, "warnings": list(status["warnings"])}
+    return info

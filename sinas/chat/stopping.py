@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
+from sinas.chat.turn import push_turn
 from sinas.context import TURN_STOP_PREFIX
 from sinas.db.unit import Unit
-from sinas.models import Turn, TurnStatus
+from sinas.models import TERMINAL_TURN, Turn, TurnStatus
 
 _AT_WORK = (TurnStatus.QUEUED, TurnStatus.RUNNING)
 
@@ -26,3 +27,24 @@ async def stop_turns(unit: Unit, executions: Sequence[UUID]) -> None:
     )
     for turn_id in (await unit.session.scalars(statement)).all():
         unit.publish(f"{TURN_STOP_PREFIX}{turn_id}", b"1")
+
+
+async def stop_turn(unit: Unit, turn_id: UUID) -> TurnStatus | None:
+    """Stop one turn once `unit` commits; its status before, None when there is no such turn.
+
+    Nothing changes when it has ended. Else a worker ends it: the one that runs it at once, or
+    the one that takes it. A turn that waits for people is queued once more for that, since
+    whoever ends it also closes its open calls and its channel.
+    """
+    turn = await unit.session.scalar(select(Turn).where(Turn.id == turn_id).with_for_update())
+    if turn is None or turn.status in TERMINAL_TURN:
+        return None if turn is None else turn.status
+    before = turn.status
+    turn.stop_requested = True
+    if before is TurnStatus.WAITING:
+        turn.status = TurnStatus.QUEUED
+        turn.generation += 1
+        turn.queued_at = func.clock_timestamp()
+        push_turn(unit, turn.id, turn.generation)
+    unit.publish(f"{TURN_STOP_PREFIX}{turn_id}", b"1")
+    return before

@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 _COMMAND = "sinas:worker:command:"
 _REPLY = "sinas:worker:reply:"
 _RETRY_SECONDS = 0.1
+_ABSENT_SECONDS = 3.0
 _PASSED_ON = {error.code: error for error in (InvalidInputError, NotFoundError, UpstreamError)}
 
 
@@ -67,7 +68,8 @@ async def call_worker(
     """Have one worker run a command; its answer.
 
     Raises:
-        UnavailableError: The worker did not answer within `seconds`, or failed in an unforeseen way.
+        UnavailableError: The worker did not answer within `seconds`, does not listen at all, or
+            failed in an unforeseen way.
         InvalidInputError: Raised by the body, as are `NotFoundError` and `UpstreamError`.
     """
     call_id = str(uuid7())
@@ -78,15 +80,15 @@ async def call_worker(
             asyncio.timeout(seconds),
             signals.listen(f"{_REPLY}{call_id}") as replies,
         ):
-            # A worker that starts holds its lease a moment before it listens.
-            while not await redis.publish(f"{_COMMAND}{worker_id}", message):  # noqa: ASYNC110
-                await asyncio.sleep(_RETRY_SECONDS)
+            # A worker that starts holds its lease a moment before it listens, and one that was
+            # killed for as long as it was given.
+            async with asyncio.timeout(_ABSENT_SECONDS):
+                while not await redis.publish(f"{_COMMAND}{worker_id}", message):  # noqa: ASYNC110
+                    await asyncio.sleep(_RETRY_SECONDS)
             while (data := await replies.get()) == RESYNC:
                 log.warning("commands.reply_may_be_lost", command=wanted.name)
     except TimeoutError:
-        raise UnavailableError(
-            f"Worker {worker_id} did not answer '{wanted.name}' within {seconds:g} s."
-        ) from None
+        raise UnavailableError(f"Worker {worker_id} did not answer '{wanted.name}'.") from None
     reply = orjson.loads(data)
     if "error" in reply:
         raise _PASSED_ON.get(reply["code"], UnavailableError)(reply["error"])

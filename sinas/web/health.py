@@ -6,13 +6,14 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from redis.exceptions import RedisError
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from sinas import __version__
 from sinas.context import AppContext
 from sinas.models import Worker
 from sinas.queue.job import Queue
+from sinas.queue.lease import living_workers
 from sinas.web.deps import Context
 
 router = APIRouter(tags=["health"])
@@ -82,8 +83,7 @@ async def _database(context: AppContext) -> list[Worker] | None:
     try:
         async with asyncio.timeout(2), context.sessions() as session:
             await session.execute(text("SET TRANSACTION READ ONLY"))
-            living = select(Worker).where(Worker.lease_until > func.clock_timestamp())
-            return list((await session.scalars(living)).all())
+            return list((await session.scalars(living_workers())).all())
     except (SQLAlchemyError, OSError, TimeoutError):
         return None
 

@@ -73,7 +73,7 @@ async def test_errors_travel_back_and_end_nothing(context: AppContext) -> None:
 
 
 async def test_a_worker_that_is_gone_or_busy_is_named(context: AppContext) -> None:
-    with pytest.raises(UnavailableError, match=r"did not answer 'tests\.double' within 0\.3 s"):
+    with pytest.raises(UnavailableError, match=r"did not answer 'tests\.double'"):
         await ask(context, uuid7(), double, seconds=0.3, number=1)
     async with serving(context) as worker:
         with pytest.raises(UnavailableError, match=r"'tests\.hang'"):

@@ -12,7 +12,7 @@ from sinas.models import Execution, ExecutionStatus, Turn, TurnStatus
 from sinas.resources.jobs.repository import JobRepository
 from sinas.resources.jobs.schemas import JobRead, JobResultRead, JobStatus
 
-_EXECUTION_STATUS: dict[ExecutionStatus, JobStatus] = {
+EXECUTION_STATUS: dict[ExecutionStatus, JobStatus] = {
     ExecutionStatus.PENDING: "queued",
     ExecutionStatus.RUNNING: "running",
     ExecutionStatus.AWAITING_INPUT: "running",
@@ -20,7 +20,7 @@ _EXECUTION_STATUS: dict[ExecutionStatus, JobStatus] = {
     ExecutionStatus.FAILED: "failed",
     ExecutionStatus.CANCELLED: "cancelled",
 }
-_TURN_STATUS: dict[TurnStatus, JobStatus] = {
+TURN_STATUS: dict[TurnStatus, JobStatus] = {
     TurnStatus.QUEUED: "queued",
     TurnStatus.RUNNING: "running",
     TurnStatus.WAITING: "running",
@@ -72,7 +72,7 @@ class JobService:
 def _of_execution(row: Execution) -> JobRead:
     return JobRead(
         job_id=row.id,
-        status=_EXECUTION_STATUS[row.status],
+        status=EXECUTION_STATUS[row.status],
         queue="functions",
         execution_id=row.id,
         function=f"{row.function_namespace}/{row.function_name}",
@@ -90,7 +90,7 @@ def _of_turn(row: Row[Turn, str | None, str | None, str | None]) -> JobRead:
     agent = None if name is None else f"{namespace}/{name}"
     return JobRead(
         job_id=turn.id,
-        status=_TURN_STATUS[turn.status],
+        status=TURN_STATUS[turn.status],
         queue="agents",
         execution_id=None,
         function=None,

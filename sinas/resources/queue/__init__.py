@@ -1,0 +1,1 @@
+"""The queue: what waits, runs and ended, over all users, for operators."""

@@ -1,0 +1,1 @@
+"""The installation as a whole: how it is, and what an operator does about it."""

@@ -21,7 +21,6 @@ from sinas.db.unit import Unit, unit_of_work
 from sinas.egress.client import GuardedClient
 from sinas.egress.policy import EgressPolicy
 from sinas.errors import ConfigurationError
-from sinas.kit.addresses import parse_networks
 from sinas.kit.crypto import Cipher
 from sinas.llm.client import LlmClient
 from sinas.queue.client import JobQueue
@@ -160,7 +159,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     redis = open_redis(settings.redis.url)
     signer = TokenSigner(settings.auth.secret_key.get_secret_value())
     llm = LlmClient()
-    http = GuardedClient(EgressPolicy(parse_networks(settings.sandbox.egress_allow)))
+    http = GuardedClient(EgressPolicy.of(settings))
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:

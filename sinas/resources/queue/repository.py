@@ -98,8 +98,8 @@ class QueueRepository:
                 for branch in _branches(model, statuses, terminal, since)
             )
         )
-        rows = (await self._session.execute(counted)).all()
-        return dict(row._tuple() for row in rows)
+        rows: Any = (await self._session.execute(counted)).all()
+        return dict(rows)
 
     async def _newest(
         self,

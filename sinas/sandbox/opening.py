@@ -30,7 +30,7 @@ async def open_sandbox(
 
     Args:
         settings: `sandbox.backend` chooses; `auto` takes Docker where an engine answers and the
-            executor image is there or can be had, else processes.
+            executor image is there or can be had, or a runtime is named, else processes.
         worker_id: Written on containers.
         progress: Told, as lines, what takes long (building the image).
         most: Sandboxes at most when calls made by user code need them; SANDBOX_MAX_SIZE without.
@@ -42,7 +42,8 @@ async def open_sandbox(
     backend = settings.sandbox.backend
     if backend == "process":
         return await _started(_process(settings, reason=""), settings, most)
-    if backend == "docker":
+    # Who names a runtime wants what it isolates: processes are no substitute.
+    if backend == "docker" or settings.sandbox.runtime:
         return await _started(_docker(settings, worker_id, progress), settings, most)
     try:
         return await _started(_docker(settings, worker_id, progress), settings, most)

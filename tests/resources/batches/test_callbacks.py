@@ -83,6 +83,15 @@ async def until(read: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
     return found
 
 
+async def told_of(client: httpx.AsyncClient, batch_id: str) -> Any:
+    """The batch, once it is known what became of its callback."""
+    answer = await until(
+        lambda: client.get(f"/batches/{batch_id}"),
+        lambda answer: answer.json()["callback_status"] != "pending",
+    )
+    return answer.json()
+
+
 async def call(client: httpx.AsyncClient, server: Outside, given: dict[str, Any]) -> str:
     answer = await client.post(
         f"{NAME}/execute/async",
@@ -146,11 +155,8 @@ async def test_cancelled_and_rejected_calls_are_told_too(
     assert "cancelled" in told["/one"]["error"]
     assert (told["/all"]["batch_id"], told["/all"]["status"]) == (batch_id, "cancelled")
     assert (told["/all"]["total"], told["/all"]["cancelled"]) == (1, 1)
-    read = await until(
-        lambda: client.get(f"/batches/{batch_id}"),
-        lambda answer: answer.json()["callback_status"] != "pending",
-    )
-    assert (read.json()["callback_status"], read.json()["callback_response_code"]) == ("sent", 200)
+    read = await told_of(client, batch_id)
+    assert (read["callback_status"], read["callback_response_code"]) == ("sent", 200)
 
 
 async def test_a_batch_is_told_once_when_all_have_ended(
@@ -179,11 +185,7 @@ async def test_what_was_not_taken_is_noted_and_not_repeated(
     unreachable = {**body, "batch_callback_url": "https://127.0.0.1:1/"}
     second = (await client.post(f"{NAME}/execute/batch", json=unreachable)).json()["batch_id"]
     for batch_id, code in ((first, 500), (second, None)):
-        read = await until(
-            lambda key=batch_id: client.get(f"/batches/{key}"),
-            lambda answer: answer.json()["callback_status"] != "pending",
-        )
-        found = read.json()
+        found = await told_of(client, batch_id)
         assert (found["callback_status"], found["callback_response_code"]) == ("failed", code)
     for sweep in SWEEPS:
         await sweep.run(calling)
@@ -199,10 +201,14 @@ async def test_two_schedulers_tell_once(
         lambda: client.get("/executions", params={"status": "completed"}),
         lambda answer: len(answer.json()) == 5,
     )
+
+    async def scheduler() -> None:
+        for sweep in SWEEPS:
+            await sweep.run(calling)
+
     async with asyncio.TaskGroup() as group:
         for _ in range(4):
-            for sweep in SWEEPS:
-                group.create_task(sweep.run(calling))
+            group.create_task(scheduler())
     assert len(server.received) == 5
 
 

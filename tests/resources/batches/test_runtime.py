@@ -201,14 +201,15 @@ async def test_a_thousand_inputs_are_few_statements(
 async def test_what_is_no_batch_is_refused_whole(
     context: AppContext, client: httpx.AsyncClient, as_: SignIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for body in (
+    bodies: tuple[dict[str, Any], ...] = (
         {},
         {"inputs": []},
         {"inputs": [1]},
         {"inputs": [{}], "surprise": 1},
         {"inputs": [{}], "delay_seconds": -1},
         {"inputs": [{"n": 1}, {"n": 1, "x": "a\x00b"}]},
-    ):
+    )
+    for body in bodies:
         answer = await client.post(URL, json=body)
         assert answer.status_code == 422, (body, answer.text)
     over = {"inputs": [{"n": 1}] * 1001}

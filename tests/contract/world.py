@@ -9,6 +9,8 @@ import httpx
 from sinas.context import AppContext
 from sinas.kit.time import utcnow
 from sinas.models import ExecutionStatus, ToolCall, ToolCallStatus, TurnStatus, User
+from sinas.queue.job import Queue
+from sinas.queue.lease import living_workers
 from tests.contract.routes import Operation
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
 from tests.factories.functions import make_execution, make_function
@@ -26,6 +28,7 @@ CODE = f"def handler(input_data, context):\n    return {{'mark': '{MARK}'}}\n"
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/agents"): {"namespace": NAMESPACE, "name": "new"},
     ("POST", "/api/v1/api-keys"): {"name": "new"},
+    ("POST", "/api/v1/containers/scale"): {"target": 1},
     ("POST", "/api/v1/functions"): {
         "namespace": NAMESPACE,
         "name": "new",
@@ -42,6 +45,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("POST", "/api/v1/secrets"): {"name": "NEW", "value": "x", "visibility": "private"},
     ("POST", "/api/v1/users"): {"email": "new@example.com"},
+    ("POST", "/api/v1/workers/scale"): {"target_count": 1},
     ("POST", "/agents/{namespace}/{agent_name}/invoke"): {"message": "hello"},
     ("POST", "/chats/{chat_id}/messages"): {"content": "hello"},
     ("POST", "/chats/{chat_id}/messages/stream"): {"content": "hello"},
@@ -92,8 +96,18 @@ class World:
 def nowhere() -> World:
     """The parameters of rows that do not exist."""
     ids = ("chat_id", "execution_id", "job_id", "key_id", "provider_id", "user_id")
-    names = ("namespace", "name", "agent_name", "channel_id", "tool_call_id")
+    names = ("namespace", "name", "container_name", "agent_name", "channel_id", "tool_call_id")
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
+
+
+async def _some_container(context: AppContext) -> str:
+    """A sandbox of a function worker, if one runs."""
+    async with context.sessions() as session:
+        worker = await session.scalar(living_workers(Queue.FUNCTIONS))
+    if worker is None:
+        return "nowhere"
+    name: str = worker.info["sandbox"]["idle"][0]["name"]
+    return name
 
 
 async def build(context: AppContext, owner: User, *, endpoint: str | None = None) -> World:
@@ -140,6 +154,15 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         completed_at=utcnow(),
     )
     secret = await make_secret(context, owner, MARK, name="WORLDS", description=MARK)
+    dead = await make_execution(
+        context,
+        function,
+        status=ExecutionStatus.FAILED,
+        input_data={"note": MARK},
+        error=MARK,
+        completed_at=utcnow(),
+        dead_lettered_at=utcnow(),
+    )
     role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
     key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
     return World(
@@ -154,6 +177,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "key_id": str(key.id),
             "provider_id": str(provider.id),
             "user_id": str(owner.id),
+            "container_name": await _some_container(context),
             "name": "nowhere",
         },
         {
@@ -161,6 +185,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "/api/v1/functions": {"name": function.name},
             "/functions": {"name": function.name},
             "/api/v1/llm-providers": {"name": provider.name},
+            "/api/v1/queue/dlq": {"job_id": str(dead.id)},
             "/api/v1/roles": {"name": role.name},
             "/api/v1/secrets": {"name": secret.name},
         },

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.authenticate import deferred_principal
 from sinas.auth.principal import Principal
+from sinas.chat.pictures import with_pictures
 from sinas.chat.prompt import Line
 from sinas.chat.statements import CLAIM, FINISH, FINISH_CALL, HISTORY, LAST_CALLS, SUBJECT
 from sinas.context import AppContext
@@ -37,7 +38,7 @@ from sinas.models import (
 # the chat to read when a round had more calls than that.
 _SLACK = 20
 _RESULT_FACTOR = 3
-_LINE = Line.__slots__  # in the order of HISTORY's columns
+_LINE = Line.__slots__[:-1]  # in the order of HISTORY's columns; pictures come later
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ class Journal:
             rows = await self._newest(session, (window + _SLACK) * _RESULT_FACTOR)
         rows.reverse()
         rows.sort(key=lambda row: row[0] or 0)
-        return [Line(**dict(zip(_LINE, row[1:], strict=True))) for row in rows]
+        lines = [Line(**dict(zip(_LINE, row[1:], strict=True))) for row in rows]
+        return await with_pictures(session, self.turn.chat_id, lines)
 
     async def _newest(self, session: AsyncSession, limit: int) -> list[Row[Any]]:
         keys = {"chat_id": self.turn.chat_id, "seq": self.turn.seq, "rows": limit}

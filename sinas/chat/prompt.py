@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -25,14 +25,27 @@ class Instructions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An image to show to the model; `url` is a data URL."""
+
+    name: str
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One stored message, without what only clients need."""
+    """One stored message, without what only clients need.
+
+    Attributes:
+        pictures: What a tool result has to show besides its text.
+    """
 
     role: str
     content: str | None
     tool_calls: Sequence[Mapping[str, Any]] | None = None
     tool_call_id: str | None = None
     name: str | None = None
+    pictures: tuple[Picture, ...] = ()
 
 
 def build(instructions: Instructions, history: Sequence[Line], window: int) -> list[JsonObject]:
@@ -102,8 +115,10 @@ def _group(line: Line, results: Mapping[str | None, Line]) -> list[JsonObject]:
         for call in line.tool_calls
     ]
     group = [message]
+    pictures: list[Picture] = []
     for call in line.tool_calls:
         result = results.get(call["id"])
+        pictures += result.pictures if result is not None else ()
         content = result.content if result is not None else None
         group.append(
             {
@@ -113,7 +128,18 @@ def _group(line: Line, results: Mapping[str | None, Line]) -> list[JsonObject]:
                 "content": content if content is not None else INTERRUPTED,
             }
         )
+    if pictures:
+        group.append({"role": "user", "content": _parts(pictures)})
     return group
+
+
+def _parts(pictures: Sequence[Picture]) -> JsonValue:
+    """A message of their own for pictures: providers take none in a tool result."""
+    parts: list[JsonValue] = []
+    for picture in pictures:
+        parts.append({"type": "text", "text": f"[The code wrote the image '{picture.name}']"})
+        parts.append({"type": "image", "image": picture.url})
+    return parts
 
 
 def _sendable(function: Mapping[str, Any]) -> JsonObject:

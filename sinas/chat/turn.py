@@ -6,7 +6,7 @@ on from what is committed. Every end, good or bad, is written once, then said on
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 from uuid import UUID
@@ -24,7 +24,13 @@ from sinas.chat.prompt import Instructions, Line, build
 from sinas.chat.rounds import Round
 from sinas.context import JOB_DONE_PREFIX, TURN_STOP_PREFIX, WorkerContext
 from sinas.db.unit import Unit
-from sinas.errors import DeadlineError, InvalidInputError, LeaseLostError, SinasError
+from sinas.errors import (
+    DeadlineError,
+    InvalidInputError,
+    LeaseLostError,
+    SinasError,
+    UpstreamError,
+)
 from sinas.kit.json_types import JsonObject
 from sinas.llm.assemble import TurnText
 from sinas.llm.base import ModelRequest, Provider
@@ -38,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 _UNSAID = "The turn failed for a reason that was logged."
 _ABANDON_RETRY_SECONDS = 1.0
+# What servers answer when a model cannot see: they do not agree on it.
+_NO_PICTURES = frozenset({400, 404, 413, 415, 422, 500, 501})
 
 
 async def run_turn(context: WorkerContext, turn_id: UUID) -> None:
@@ -96,6 +104,7 @@ class _Run:
         self.replay = Replay(Emitted())
         self.limit = asyncio.timeout(self.turn.timeout_seconds)
         self.stopped = self.turn.stop_requested
+        self.blind = False
 
     async def to_its_end(self, stops: Listener) -> None:
         """Work with the writer and the stop watch beside it."""
@@ -152,7 +161,7 @@ class _Run:
         while True:
             self._check_rounds()
             self.writer.round_number = self.turn.rounds
-            await self._ask(self._request(subject, opening.tools, history))
+            await self._ask(subject, opening.tools, history)
             made = self.answer.tool_calls()
             # Before the journal has the answer, so that whoever finds it there finds the text on
             # the channel too, even when this worker dies between the two.
@@ -169,7 +178,21 @@ class _Run:
             self.turn.rounds += 1
             history = await self._history()
 
-    async def _ask(self, request: ModelRequest) -> None:
+    async def _ask(self, subject: Subject, tools: ToolSet, history: list[Line]) -> None:
+        if self.blind:
+            history = [replace(line, pictures=()) for line in history]
+        try:
+            await self._answer_to(self._request(subject, tools, history))
+        except UpstreamError as error:
+            refused = error.status in _NO_PICTURES and not self.answer.content
+            if not refused or not any(line.pictures for line in history):
+                raise
+            # Many models take no pictures. What the tool says of them is enough to go on.
+            log.info("turn.pictures_refused", status=error.status)
+            self.blind = True
+            await self._ask(subject, tools, history)
+
+    async def _answer_to(self, request: ModelRequest) -> None:
         try:
             await stream_answer(self.app.llm, request, self.writer, self.replay, self.answer)
         except SinasError:

@@ -16,6 +16,7 @@ from sinas.resources.code.tools import CodeTools
 from sinas.tools.base import Call as ToolCall
 from sinas.tools.base import Ok, ToolContext
 from tests.chat.support import Seen, Talk, Talks, names, text_of, until
+from tests.factories.functions import make_function
 from tests.fixtures.configuration import changed
 from tests.support.llm_script import Answer, Call
 
@@ -277,7 +278,7 @@ async def test_stopping_the_turn_kills_the_code(
 
 
 async def test_an_image_is_shown_to_the_model(talks: Talks) -> None:
-    talk = await talk_of(talks, run(PNG_CODE))
+    talk = await talk_of(talks, run(PNG_CODE), by="call")
     (result,) = results(await talk.stream())
     assert result["files"][0]["media_type"] == "image/png"
     sent = talks.llm.requests[-1].body["messages"]
@@ -285,3 +286,58 @@ async def test_an_image_is_shown_to_the_model(talks: Talks) -> None:
     note, image = sent[-1]["content"]
     assert "plot.png" in note["text"]
     assert image["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+
+
+async def test_an_image_is_stored_once_and_shown_again(talks: Talks, context: AppContext) -> None:
+    talk = await talk_of(talks, run(PNG_CODE), by="call")
+    await talk.stream()
+    await talk.stream("and now?")
+    sent = talks.llm.requests[-1].body["messages"]
+    shown = [message for message in sent if isinstance(message["content"], list)]
+    assert len(shown) == 1
+    assert "base64" not in str(await talk.messages())
+    assert "base64" not in str([row.output_data for row in await executions(context)])
+
+
+async def test_only_the_newest_images_are_shown(talks: Talks) -> None:
+    code = f"for n in range(7):\n    open(f'{{n}}.png', 'wb').write({png()!r})"
+    talk = await talk_of(talks, run(code), by="call")
+    await talk.stream()
+    parts = talks.llm.requests[-1].body["messages"][-1]["content"]
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    assert [text.split("'")[1] for text in texts] == [f"{n}.png" for n in range(2, 7)]
+
+
+async def test_what_only_pretends_to_be_an_image_is_not_shown(talks: Talks) -> None:
+    talk = await talk_of(talks, run("open('a.png', 'w').write('<svg onload=alert(1)>')"))
+    (result,) = results(await talk.stream())
+    assert result["files"][0]["media_type"] == "application/octet-stream"
+    assert talks.llm.requests[-1].body["messages"][-1]["role"] == "tool"
+
+
+async def test_images_of_other_chats_are_not_shown(talks: Talks, context: AppContext) -> None:
+    """Whatever a tool says: here a function names an image of another chat."""
+    first = await talk_of(talks, run(PNG_CODE), by="call")
+    (result,) = results(await first.stream())
+    code = f"def handler(i, c):\n    return {{'files': {result['files']!r}}}"
+    await make_function(context, await talks.as_.user(), code, namespace="shop", name="claims")
+    call = Call("shop__claims")
+    for talk in (first, await talk_of(talks, enabled_functions=["shop/claims"])):
+        talks.llm.script("scripted", [Answer(calls=(call,)), FINAL])
+        await talk.client.put(
+            f"/api/v1/agents/{talk.agent.namespace}/{talk.agent.name}",
+            json={"enabled_functions": ["shop/claims"]},
+        )
+        await talk.stream()
+        last = talks.llm.requests[-1].body["messages"][-1]["role"]
+        assert last == ("user" if talk is first else "tool")
+
+
+async def test_a_model_that_takes_no_images_goes_on_without(talks: Talks) -> None:
+    answers = [Answer(calls=(run(PNG_CODE),)), Answer(status=400), FINAL]
+    talk = await talks(answers, by="call", **ENABLED)
+    seen = await talk.stream()
+    assert text_of(seen) == "all done"
+    before, after = (request.body["messages"] for request in list(talks.llm.requests)[-2:])
+    assert [message["role"] for message in before][-2:] == ["tool", "user"]
+    assert [message["role"] for message in after][-1] == "tool"

@@ -24,6 +24,7 @@ from sinas.resources.executions.ending import Ending, ending_of, failed, is_chea
 from sinas.resources.executions.events import announce, channel, end_message
 from sinas.resources.executions.pausing import answers
 from sinas.resources.executions.retrying import Again, RetryPolicy
+from sinas.resources.secrets.service import UnreadableSecretError, secret_values
 from sinas.sandbox.base import Invocation, Outcome
 from sinas.settings import FunctionSettings
 
@@ -83,9 +84,12 @@ async def _run(worker: WorkerContext, row: Row[Any]) -> Ending:
     try:
         async with packages_held(worker, row.environment):
             ask = answers(worker, row.id, lambda: _access_token(worker.app, row))
-            outcome = await worker.sandbox.run(_invocation(worker.app, row), ask)
+            secrets = await _secrets(worker.app, row)
+            outcome = await worker.sandbox.run(_invocation(worker.app, row, secrets), ask)
     except (UnavailableError, LeaseLostError) as error:
-        return failed(error.message, Again.ALWAYS)
+        # A secret that cannot be read stays so.
+        again = Again.NEVER if isinstance(error, UnreadableSecretError) else Again.ALWAYS
+        return failed(error.message, again)
     except Exception:
         log.exception("executions.sandbox_failed", execution_id=str(row.id))
         return failed("The platform could not run the call; its log says why.", Again.IF_IDEMPOTENT)
@@ -108,14 +112,23 @@ async def _ending(row: Row[Any], outcome: Outcome) -> Ending:
         return failed("The platform could not read the call's result; its log says why.")
 
 
-def _invocation(context: AppContext, row: Row[Any]) -> Invocation:
+async def _secrets(context: AppContext, row: Row[Any]) -> JsonObject:
+    """What the context of trusted code has besides; nobody else's code gets a secret."""
+    if not row.shared:
+        return {}
+    async with context.statement_sessions() as session:
+        values = await secret_values(session, context.cipher, row.user_id, row.enabled_secrets)
+    return {"secrets": dict(values)}
+
+
+def _invocation(context: AppContext, row: Row[Any], secrets: JsonObject) -> Invocation:
     return Invocation(
         execution_id=str(row.id),
         namespace=row.function_namespace,
         name=row.function_name,
         code=row.code,
         input=row.input_data,
-        context=_call_context(context, row),
+        context=_call_context(context, row) | secrets,
         timeout_seconds=row.timeout_seconds,
         kind=row.kind.value,
         environment=row.environment,

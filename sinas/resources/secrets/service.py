@@ -14,6 +14,10 @@ from sinas.resources.secrets.repository import SecretRepository, usable
 from sinas.resources.secrets.schemas import SecretCreate, SecretUpdate
 
 
+class UnreadableSecretError(UnavailableError):
+    """A secret was encrypted under another key. Trying again does not help before it is mended."""
+
+
 class SecretService:
     """Secrets of one caller, in one transaction. No method returns a value."""
 
@@ -107,7 +111,7 @@ async def secret_values(
     them to their destination: never log, store or return them.
 
     Raises:
-        UnavailableError: One cannot be decrypted; it is named.
+        UnreadableSecretError: One cannot be decrypted; it is named.
     """
     if names is not None and not names:
         return {}
@@ -122,7 +126,7 @@ async def secret_value(
     """The plain value of one secret as work of a user sees it; None when there is none.
 
     Raises:
-        UnavailableError: It cannot be decrypted.
+        UnreadableSecretError: It cannot be decrypted.
     """
     return (await secret_values(session, cipher, user_id, [name])).get(name)
 
@@ -131,7 +135,7 @@ def _plain(cipher: Cipher, name: str, encrypted: str) -> str:
     try:
         return cipher.decrypt(encrypted)
     except ConfigurationError as error:
-        raise UnavailableError(
+        raise UnreadableSecretError(
             f"Secret '{name}' cannot be decrypted: it was stored under another ENCRYPTION_KEY. "
             "Restore that key, or store the secret again."
         ) from error

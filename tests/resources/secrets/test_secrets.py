@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select, update
 
-from sinas.errors import UnavailableError
 from sinas.models import Secret
-from sinas.resources.secrets.service import secret_value, secret_values
+from sinas.resources.secrets.service import UnreadableSecretError, secret_value, secret_values
 
 if TYPE_CHECKING:
     import httpx
@@ -264,7 +263,9 @@ async def test_what_cannot_be_decrypted_is_named(context: AppContext, as_: SignI
     async with context.unit() as unit:
         damaged = update(Secret).where(Secret.name == "B").values(value_encrypted="damaged")
         await unit.session.execute(damaged)
-    with pytest.raises(UnavailableError, match=r"Secret 'B' cannot be decrypted.*ENCRYPTION_KEY"):
+    with pytest.raises(
+        UnreadableSecretError, match=r"Secret 'B' cannot be decrypted.*ENCRYPTION_KEY"
+    ):
         await values(context, as_)
     assert await values(context, as_, names=["A"]) == {"A": "a"}
     # One that is overridden need not be readable, and storing it again repairs it.

@@ -119,7 +119,7 @@ def test_credentials_are_not_shown() -> None:
 
 
 def test_what_calls_are_deduplicated_by() -> None:
-    payload = {"a": {"b": 7}, "none": None, "empty": ""}
+    payload: Any = {"a": {"b": 7}, "none": None, "empty": ""}
     headers = {"x-id": "1"}
     found = dedup_key("$.a.b", payload, headers)
     assert found is not None

@@ -88,11 +88,17 @@ class Journal:
         Raises:
             UnauthenticatedError: The user was deactivated meanwhile.
         """
-        keys = {"user_id": self.turn.user_id, "chat_id": self.turn.chat_id}
+        keys = {
+            "user_id": self.turn.user_id,
+            "chat_id": self.turn.chat_id,
+            "parent_execution_id": self.turn.parent_execution_id,
+        }
         row = (await session.execute(SUBJECT, keys)).mappings().one()
         if row["id"] is None:
             raise UnauthenticatedError("The user this turn acts for is no longer active.")
-        principal = deferred_principal({**row}, self.turn.access)
+        principal = deferred_principal(
+            {**row}, self.turn.access, self.turn.parent_execution_id, row["parent_depth"] or 0
+        )
         return Subject(principal, row["Chat"], row["Agent"], row["LlmProvider"])
 
     async def history(self, session: AsyncSession, window: int) -> list[Line]:
@@ -187,9 +193,9 @@ class Journal:
         usage: JsonObject,
         error: str | None = None,
         error_code: str | None = None,
-    ) -> None:
-        """End the turn with its last message, if there is one."""
-        await self._write(
+    ) -> Sequence[str]:
+        """End the turn with its last message, if there is one; the keys of calls still open."""
+        ended = await self._write(
             FINISH,
             status=status.value,
             usage=usage,
@@ -198,6 +204,7 @@ class Journal:
             message_id=None if content is None else uuid7(),
             content=None if content is None else storable(content),
         )
+        return [str(key) for key in ended.open_calls]
 
     async def abandon(self) -> None:
         """Leave the turn without an owner: a sweep queues it anew and counts the attempt."""
@@ -242,13 +249,14 @@ class Journal:
             row = (await session.execute(statement)).first()
         return None if row is None else (row.id, row.generation)
 
-    async def _write(self, statement: Executable, **values: Any) -> None:
+    async def _write(self, statement: Executable, **values: Any) -> Row[Any]:
         """Run a statement that writes under the fence and answers with a row when it did."""
         keys = {"turn_id": self.turn.id, "fence": self.turn.fence, **values}
         async with self._app.autocommit.connect() as connection:
             row = (await connection.execute(statement, keys)).first()
         if row is None:
             raise LeaseLostError("Another worker has taken this turn over.")
+        return row
 
     def _held(self) -> tuple[ColumnElement[bool], ...]:
         """SQL: the turn is still this worker's."""

@@ -21,7 +21,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import aliased
 
 from sinas.auth.authenticate import PRINCIPAL_COLUMNS
-from sinas.models import Agent, Chat, LlmProvider, Message, ToolCall, Turn, TurnStatus, User
+from sinas.models import (
+    Agent,
+    Chat,
+    Execution,
+    LlmProvider,
+    Message,
+    ToolCall,
+    Turn,
+    TurnStatus,
+    User,
+)
 
 _turns: Any = Turn.__table__
 _other: Any = aliased(Turn.__table__)
@@ -40,9 +50,9 @@ START: Final = _typed(
         WHERE id = :chat_id RETURNING id
     ), turn AS (
         INSERT INTO turns (id, chat_id, user_id, access, channel_id, status, keep_alive,
-                           timeout_seconds)
+                           timeout_seconds, parent_execution_id)
         SELECT :turn_id, chat.id, :user_id, :access, :channel_id, 'queued', :keep_alive,
-               :timeout_seconds
+               :timeout_seconds, (SELECT id FROM executions WHERE id = :parent_execution_id)
         FROM chat
         RETURNING id, chat_id
     ), said AS (
@@ -55,6 +65,7 @@ START: Final = _typed(
     chat_id=Uuid(),
     user_id=Uuid(),
     message_id=Uuid(),
+    parent_execution_id=Uuid(),
     access=JSONB(none_as_null=True),
 )
 """Store a user message, the queued turn that answers it, and both on the chat.
@@ -104,14 +115,20 @@ _provider_id = (
     .correlate(Agent)
     .scalar_subquery()
 )
+_parent_depth = (
+    select(Execution.depth)
+    .where(Execution.id == bindparam("parent_execution_id", type_=Uuid()))
+    .scalar_subquery()
+)
 SUBJECT: Final = (
-    select(Chat, Agent, LlmProvider, *PRINCIPAL_COLUMNS)
+    select(Chat, Agent, LlmProvider, _parent_depth.label("parent_depth"), *PRINCIPAL_COLUMNS)
     .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
     .outerjoin(LlmProvider, LlmProvider.id == _provider_id)
     .outerjoin(User, (User.id == bindparam("user_id")) & User.is_active)
     .where(Chat.id == bindparam("chat_id"))
 )
-"""Chat, agent, provider (the agent's, else the default) and the user's rights."""
+"""Chat, agent, provider (the agent's, else the default), the user's rights, and the depth of the
+execution whose code sent the message."""
 
 HISTORY: Final = (
     select(
@@ -190,11 +207,13 @@ FINISH: Final = _typed(
         UPDATE tool_calls SET status = 'interrupted', finished_at = clock_timestamp()
         FROM held WHERE tool_calls.turn_id = held.id
         AND tool_calls.status IN ('awaiting_approval', 'pending', 'running')
+        RETURNING tool_calls.id
     )
-    SELECT id FROM held
+    SELECT held.id, ARRAY(SELECT id FROM closed) AS open_calls FROM held
     """,
     turn_id=Uuid(),
     message_id=Uuid(),
     usage=JSONB(),
 )
-"""End a turn: last message, and open calls closed. No row when the fence is gone."""
+"""End a turn: last message, and open calls closed, whose ids it answers. No row when the fence is
+gone."""

@@ -5,6 +5,7 @@ on from what is committed. Every end, good or bad, is written once, then said on
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -348,9 +349,11 @@ class _Run:
         code: str | None = None,
     ) -> None:
         await self.writer.flush()  # before the row says that the turn has ended; see `_rounds`
-        await self.journal.finish(
+        left = await self.journal.finish(
             status, content=content, usage=self.usage.dump(), error=error, error_code=code
         )
+        if left:
+            await self._abandon_calls(left)
         match status:
             case TurnStatus.FAILED:
                 last = events.error(error or _UNSAID)
@@ -360,6 +363,14 @@ class _Run:
                 last = events.done()
         await self._say(last, status)
         await self._wake_next()
+
+    async def _abandon_calls(self, keys: Sequence[str]) -> None:
+        """End what calls without a result started: nobody will read it."""
+        for abandon in self.context.abandon:
+            try:
+                await abandon(self.app, keys)
+            except Exception:
+                log.exception("turn.calls_not_abandoned", calls=len(keys))
 
     async def _say(self, last: events.Event, status: TurnStatus) -> None:
         """Close the channel and tell whoever waits for the turn."""

@@ -258,6 +258,7 @@ class ChatService:
                 "chat_id": chat.id,
                 "user_id": self.principal.user_id,
                 "access": self.principal.limit_map,
+                "parent_execution_id": self.principal.execution_id,
                 "channel_id": started.channel_id,
                 "keep_alive": started.keep_alive,
                 "timeout_seconds": started.timeout_seconds,

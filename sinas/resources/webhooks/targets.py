@@ -110,7 +110,7 @@ async def start_target(
             return await _start_agent(context, unit, call, call.caller, stack)
         return await _start_function(context, unit, call, call.caller, stack, chat_id)
     except (ForbiddenError, NotFoundError) as error:
-        if call.webhook.requires_auth:
+        if call.webhook.requires_auth or call.replay_of is not None:
             raise
         # Nothing about what is behind it to callers who have no account here.
         hidden = NotFoundError(

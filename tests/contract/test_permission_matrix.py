@@ -5,6 +5,7 @@ and a factory in `world.build` if it has a new path parameter; the tests say so.
 """
 
 import asyncio
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from tests.contract.routes import Operation, applications, operations
 from tests.contract.world import MARK, World, build, nowhere
 from tests.fixtures.client import SignIn
 from tests.support.llm_upstream import LlmUpstream
+from tests.support.wheels import Index
 
 # What the default role Users may do with everybody's agents (`read:all`, `chat:all`) and
 # functions (`execute`, for which the contract does not look at the owner).
@@ -44,8 +46,17 @@ NEEDS_WORKER = {
     "POST /chats/{chat_id}/messages/stream",
     "POST /functions/{namespace}/{name}/execute",
 }
+# What `world` approves and has approved.
+PACKAGES = ("new", "old")
 _ORDER = ("GET", "POST", "PUT", "PATCH", "DELETE")
 PATIENCE = 20
+
+
+@pytest.fixture(autouse=True)
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = Index(tmp_path / "index", monkeypatch)
+    for name in PACKAGES:
+        packages.wheel(name)
 
 
 @pytest.fixture

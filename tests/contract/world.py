@@ -12,6 +12,7 @@ from sinas.models import ExecutionStatus, ToolCall, ToolCallStatus, TurnStatus, 
 from sinas.queue.job import Queue
 from sinas.queue.lease import living_workers
 from tests.contract.routes import Operation
+from tests.factories.artifacts import make_artifact, make_dependency
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
@@ -29,6 +30,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/agents"): {"namespace": NAMESPACE, "name": "new"},
     ("POST", "/api/v1/api-keys"): {"name": "new"},
     ("POST", "/api/v1/containers/scale"): {"target": 1},
+    ("POST", "/api/v1/dependencies"): {"package_name": "new"},
     ("POST", "/api/v1/functions"): {
         "namespace": NAMESPACE,
         "name": "new",
@@ -95,7 +97,10 @@ class World:
 
 def nowhere() -> World:
     """The parameters of rows that do not exist."""
-    ids = ("chat_id", "execution_id", "job_id", "key_id", "provider_id", "user_id")
+    ids = (
+        *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
+        *("provider_id", "user_id"),
+    )
     names = ("namespace", "name", "container_name", "agent_name", "channel_id", "tool_call_id")
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -163,13 +168,17 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         completed_at=utcnow(),
         dead_lettered_at=utcnow(),
     )
+    artifact = await make_artifact(context, chat, MARK, MARK.encode())
+    dependency = await make_dependency(context)
     role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
     key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
     return World(
         {
             "namespace": NAMESPACE,
             "agent_name": agent.name,
+            "artifact_id": str(artifact.id),
             "chat_id": str(chat.id),
+            "dependency_id": str(dependency.id),
             "channel_id": turn.channel_id,
             "tool_call_id": "call-1",
             "execution_id": str(execution.id),

@@ -23,8 +23,9 @@ router = APIRouter(
 )
 
 Artifacts = Annotated[ArtifactService, Depends(authenticated(ArtifactService))]
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
 _FILE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The file.", "content": {"application/octet-stream": {}}}
+    200: {"description": "The file.", "content": {"application/octet-stream": _BYTES}}
 }
 
 

@@ -7,8 +7,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from sinas.models import Dependency, Environment, Worker
+from sinas.models import Dependency, Environment
 from sinas.queue.job import Queue
+from sinas.queue.lease import living_workers
 from sinas.sandbox.environments import LockedEnvironment
 
 # Names what is locked, for all processes; the value has no other meaning.
@@ -61,10 +62,6 @@ class DependencyRepository:
         return await self.session.get(Environment, environment_id)
 
     async def function_worker(self) -> UUID | None:
-        """A function worker that lives, the youngest: it runs what is installed now."""
-        return await self.session.scalar(
-            select(Worker.id)
-            .where(Worker.queue == Queue.FUNCTIONS, Worker.lease_until > func.clock_timestamp())
-            .order_by(Worker.started_at.desc())
-            .limit(1)
-        )
+        """A function worker that lives."""
+        found = await self.session.scalar(living_workers(Queue.FUNCTIONS).limit(1))
+        return None if found is None else found.id

@@ -11,11 +11,12 @@ import orjson
 import pytest
 from sqlalchemy import select
 
-from sinas.models import Dependency, Execution, ExecutionKind
+from sinas.models import Execution, ExecutionKind
 from sinas.resources.code.tools import CodeTools
 from sinas.tools.base import Call as ToolCall
 from sinas.tools.base import Ok, ToolContext
 from tests.chat.support import Seen, Talk, Talks, names, text_of, until
+from tests.factories.artifacts import make_dependency
 from tests.factories.functions import make_function
 from tests.fixtures.configuration import changed
 from tests.support.llm_script import Answer, Call
@@ -150,8 +151,7 @@ async def test_a_wrong_call_can_be_corrected(
 async def test_offered_where_the_agent_has_it(
     talks: Talks, context: AppContext, entry: Any
 ) -> None:
-    async with context.unit() as unit:
-        unit.session.add(Dependency(package_name="pandas", version="2.2.0"))
+    await make_dependency(context, "pandas", "2.2.0")
     talk = await talk_of(talks, run("1"), system_tools=[entry])
     await talk.stream()
     (tool,) = talks.llm.requests[0].body["tools"]

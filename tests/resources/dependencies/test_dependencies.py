@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.fixtures.client import SignIn
 
 PATH = "/api/v1/dependencies"
+ONCE = {"max_attempts": 1, "delay_seconds": 0, "backoff": "none"}
 IMPORT = "def handler(i, c):\n    import {0}\n    return {0}.VERSION\n"
 
 
@@ -271,7 +272,7 @@ async def test_a_worker_that_cannot_install_them_says_why(
     installed.chmod(0o755)
     installed.rename(installed.with_name("elsewhere"))
     wheel.unlink()
-    await make_function(context, await as_.user("user"), name="f")
+    await make_function(context, await as_.user("user"), name="f", retry=ONCE)
     user = await as_("user")
     answer = (await user.post("/functions/default/f/execute", json={"input": {}})).json()
     assert answer["status"] == "error"

@@ -46,6 +46,10 @@ _NETWORK = (
 _KERNEL = (
     "Functions share this machine's kernel, and read what their user may of its /usr and /etc."
 )
+_ONE_USER = (
+    "Calls in the shared pool that run at the same time have one user: each can read and stop "
+    "the others."
+)
 _MEMORY = (
     "The memory limit is one of address space and holds for each process of a call; there is no "
     "CPU limit."
@@ -105,6 +109,8 @@ class _Level:
                 "Functions run as the platform's own user: they can read its keys and data, "
                 "signal its processes, and start processes without limit."
             )
+        if not self.users:
+            found.append(_ONE_USER)
         return tuple(found)
 
 
@@ -296,7 +302,12 @@ class ProcessSource:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+                env={
+                    "PATH": "/usr/local/bin:/usr/bin:/bin",
+                    "PYTHONDONTWRITEBYTECODE": "1",
+                    # Each further arena of glibc reserves 64 MiB of the address space of a call.
+                    "MALLOC_ARENA_MAX": "2",
+                },
                 cwd="/",
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,

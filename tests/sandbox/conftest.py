@@ -25,6 +25,7 @@ Run = Callable[..., Awaitable[Outcome]]
 def settings_for(data_dir: Path, *, core: dict[str, Any] | None = None, **sandbox: Any) -> Settings:
     """Settings with a small sandbox pool; `sandbox` overrides its fields."""
     small = {"min_size": 1, "min_idle": 0, "max_size": 4, "memory_mb": MEMORY_MB, "pids": 64}
+    small["shared_workers"] = 0
     groups: dict[str, Any] = {name: group() for name, group in GROUPS.items()}
     groups["core"] = CoreSettings(data_dir=data_dir, instance_id=INSTANCE, **(core or {}))
     groups["function"] = FunctionSettings(max_result_bytes=100_000, max_output_bytes=10_000)

@@ -64,6 +64,27 @@ async def test_containers_are_labelled_and_limited(
     assert not any("docker.sock" in bind for bind in host["Binds"])
 
 
+async def test_shared_containers_are_labelled_and_limited(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    settings = settings_for(tmp_path, backend="docker", shared_memory="512m")
+    pool = await open_sandbox(settings, worker_id="worker-abc", progress=print)
+    try:
+        await pool.scale_shared(1)
+        (member,) = pool.status().shared
+        found = client.api.inspect_container(member.name)
+    finally:
+        await pool.aclose()
+    labels, host = found["Config"]["Labels"], found["HostConfig"]
+    assert member.name.startswith("sinas-shared-")
+    assert labels["sinas.type"] == "shared-worker"
+    assert host["CapDrop"] == ["ALL"]
+    assert host["ReadonlyRootfs"] is True
+    assert host["Memory"] == host["MemorySwap"] == 512 * 1024 * 1024
+    assert host["PidsLimit"] == 8 * 64
+    assert member.name not in {name[1:] for one in containers(client) for name in one["Names"]}
+
+
 async def test_closing_leaves_nothing(client: docker.DockerClient, tmp_path: Path) -> None:
     pool = await open_docker(tmp_path)
     names = {member.name for member in pool.status().idle}
@@ -84,9 +105,9 @@ async def test_a_dead_workers_containers_are_removed_at_start(
         ensure_image, settings_for(tmp_path, backend="docker").sandbox, print
     )
 
-    def leave(owner: Owner) -> str:
+    def leave(owner: Owner, kind: str = "sandbox-executor") -> str:
         labels = {
-            "sinas.type": "sandbox-executor",
+            "sinas.type": kind,
             "sinas.instance": INSTANCE,
             **owner.labels(),
         }
@@ -97,10 +118,11 @@ async def test_a_dead_workers_containers_are_removed_at_start(
         return str(created["Id"])
 
     left_by_dead, left_by_living = leave(dead), leave(alive)
+    shared_left_by_dead = leave(dead, "shared-worker")
     pool = await open_docker(tmp_path)
     try:
         ids = {one["Id"] for one in containers(client)}
-        assert left_by_dead not in ids
+        assert not {left_by_dead, shared_left_by_dead} & ids
         assert left_by_living in ids
     finally:
         await pool.aclose()

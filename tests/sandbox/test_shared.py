@@ -12,9 +12,20 @@ import pytest
 import pytest_asyncio
 
 from sinas.errors import ConfigurationError, InvalidInputError, UnavailableError
+from sinas.sandbox import process
 from sinas.sandbox import shared as shared_module
-from sinas.sandbox.base import Answer, Ask, Crashed, Outcome, OutOfMemory, Raised, Sandbox, TimedOut
-from sinas.sandbox.opening import memory_mib
+from sinas.sandbox.base import (
+    Answer,
+    Ask,
+    Crashed,
+    Outcome,
+    OutOfMemory,
+    Raised,
+    Returned,
+    Sandbox,
+    TimedOut,
+)
+from sinas.sandbox.opening import memory_mib, open_sandbox
 from tests.sandbox.conftest import OpenSandbox, invocation, settings_for, until, value_of
 
 SLEEP = "import time\n\ndef handler(i, c):\n    time.sleep(i)\n    return i"
@@ -80,6 +91,15 @@ class TestSideBySide:
         for _ in range(6):
             value_of(await call(pool, ECHO))
         assert [member.executions for member in pool.status().shared] == [2, 2, 2]
+
+    async def test_clearing_one_call_away_never_hits_the_next(self, pool: Sandbox) -> None:
+        async def some() -> list[Outcome]:
+            return [await call(pool, ECHO, input=number) for number in range(40)]
+
+        async with asyncio.TaskGroup() as tasks:
+            callers = [tasks.create_task(some()) for _ in range(4)]
+        outcomes = [one for caller in callers for one in caller.result()]
+        assert [one for one in outcomes if not isinstance(one, Returned)] == []
 
     async def test_concurrent_calls_share_nothing(self, pool: Sandbox) -> None:
         waiting = """
@@ -483,8 +503,6 @@ class TestSandboxes:
     async def test_calls_made_by_code_get_a_sandbox_beyond_the_maximum(
         self, backend: str, tmp_path: Path
     ) -> None:
-        from sinas.sandbox.opening import open_sandbox
-
         settings = settings_for(tmp_path, backend=backend, max_size=1, acquire_timeout=20.0)
         pool = await open_sandbox(settings, worker_id="tests", progress=print, most=2)
         try:
@@ -498,6 +516,58 @@ class TestSandboxes:
             assert value_of(other.result()) == "other"
         finally:
             await pool.aclose()
+
+
+@pytest.mark.parametrize("namespaces", [True, False])
+async def test_weaker_isolation_still_tells_calls_apart_when_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespaces: bool
+) -> None:
+    level = process._Level(namespaces=namespaces, users=False, egress="network")
+    monkeypatch.setattr(process, "_levels", lambda **_: (level,))
+    # A daemon, as far from its call as it can get.
+    daemon = """
+        import os, time
+
+        def handler(input_data, context):
+            read, write = os.pipe()
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    os.write(write, str(os.getpid()).encode())
+                    time.sleep(300)
+                os._exit(0)
+            pid = int(os.read(read, 20))
+            open("left", "w").close()
+            if input_data:
+                input(f"{pid}")
+            return [pid, os.path.exists(f"/proc/{pid}"), os.getcwd()]
+    """
+    looking = """
+        import os
+
+        def handler(input_data, context):
+            return [os.path.exists(f"/proc/{pid}") for pid in input_data[0]] + [
+                os.path.exists(input_data[1])
+            ]
+    """
+    settings = settings_for(tmp_path, backend="process", shared_workers=1, pids=0)
+    pool = await open_sandbox(settings, worker_id="tests", progress=print)
+    questions = Questions()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            paused = tasks.create_task(call(pool, daemon, questions.ask, input=True))
+            await until(lambda: bool(questions.asked))
+            ended, alive, home = value_of(await call(pool, daemon))
+            assert alive
+            await until(lambda: running(pool) == 1)
+            pids = [int(questions.asked[0]), ended]
+            assert value_of(await call(pool, looking, input=[pids, home])) == [True, False, False]
+            questions.answers.put_nowait("on")
+        assert value_of(paused.result())[1]
+        await until(lambda: running(pool) == 0)
+        assert value_of(await call(pool, looking, input=[pids, home])) == [False, False, False]
+    finally:
+        await pool.aclose()
 
 
 @pytest.mark.parametrize(

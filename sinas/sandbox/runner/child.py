@@ -10,8 +10,9 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from . import tunnel
 from .execute import execute, rehearse
 from .protocol import ASK, CALL_DESCRIPTORS, EXIT_NO_MEMORY, HEADER, MAX_PROMPT_BYTES, frame
 
@@ -138,8 +139,9 @@ def _serve(
         # Its path may lead through directories that this user may not enter.
         root = environments if os.access(environments, os.X_OK) else f"/proc/self/fd/{_PACKAGES}"
         # Last, so that no package can stand in for a module of the standard library.
-        sys.path.append(os.path.join(environments, request["environment"]))
-    answer = execute(request, Questions().ask) if shared else execute(request)
+        sys.path.append(os.path.join(root, request["environment"]))
+    ask = Questions(request["context"]).ask if shared else None
+    answer = execute(request, ask)
     if os.getpid() != own_pid:
         return  # user code forked and its child ran on into here: one call, one answer
     for stream in {sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__}:
@@ -154,7 +156,8 @@ def _serve(
 class Questions:
     """What `input()` is in a shared call: asks the platform and waits for as long as it takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: dict[str, Any]) -> None:
+        self._context = context
         self._own_pid = os.getpid()
         self._turn = threading.Lock()
 
@@ -173,6 +176,8 @@ class Questions:
             reply = json.loads(_read_frame())
         if "late" in reply:
             raise TimeoutError(reply["late"])
+        if reply["access_token"]:
+            self._context["access_token"] = reply["access_token"]
         return str(reply["value"])
 
 
@@ -207,6 +212,7 @@ def _set_environment(home: str, api_url: str) -> None:
         PYTHONUNBUFFERED="1",
         PYTHONDONTWRITEBYTECODE="1",
         SINAS_API_URL=api_url,
+        **tunnel.variables(),
     )
 
 

@@ -12,19 +12,20 @@ _PATIENCE_SECONDS = 2.0
 def kill_user(uid: int) -> None:
     """Kill every process of `uid` in this process namespace, of which this is the first.
 
-    kill(-1) reaches whoever the effective *or the real* user may signal and is atomic against
-    fork, so a fork bomb cannot outrun it, and it needs no fork that a full process table would
-    refuse. The real user stays root, so nobody can signal back. That is safe only where no
-    process but this one is root's: outside a process namespace it would end the machine.
+    kill(-1) is atomic against fork, so a fork bomb cannot outrun it, and it needs no fork that a
+    full process table would refuse. It reaches whoever the effective *or the real* user may
+    signal, so both change: a real user who is root would also hit processes forked for the next
+    call that have not given up their rights yet. That `uid` can signal back meanwhile does no
+    harm: the kernel drops what the first process of a namespace has no handler for.
     """
     _require_own_namespace()
-    os.seteuid(uid)
+    os.setresuid(uid, uid, 0)
     try:
         os.kill(-1, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return
     finally:
-        os.seteuid(0)
+        os.setresuid(0, 0, 0)
 
 
 def kill_namespace() -> None:

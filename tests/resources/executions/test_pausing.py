@@ -421,7 +421,7 @@ class TestTool:
     ) -> None:
         function = await ask_function(context, as_)
         user, other = await as_.user("user"), await as_.user("other")
-        waiting = {"status": ExecutionStatus.AWAITING_INPUT, "prompt": "Which colour?"}
+        waiting: Any = {"status": ExecutionStatus.AWAITING_INPUT, "prompt": "Which colour?"}
         await make_execution(context, function, **waiting)
         await make_execution(context, function, user=other, chat_id=chat.id, **waiting)
         await make_execution(context, function, chat_id=chat.id)

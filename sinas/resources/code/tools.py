@@ -14,10 +14,11 @@ from sinas.kit.json_types import JsonObject
 from sinas.models import Agent, TriggerType
 from sinas.resources.dependencies.service import approved_packages
 from sinas.resources.executions.events import ExecutionEnd, channel, tool_result, wait_for_end
-from sinas.resources.executions.service import CODE_NAME, ExecutionService, Trigger
+from sinas.resources.executions.service import ExecutionService, Trigger
 from sinas.tools.base import Call, Ok, Retry, Tool, ToolContext, ToolResult
 
 CAPABILITY: Final = "codeExecution"
+NAME: Final = ("sinas", "execute_code")
 _DESCRIPTION = (
     "Runs Python code in a sandbox of its own. If the last statement is an expression, its value "
     "is `result`; what is printed is `stdout` and `stderr`. Files it writes to the working "
@@ -59,7 +60,7 @@ def _tool(packages: Sequence[str], run: "_Run") -> Tool:
         else "There is only the standard library."
     )
     return Tool(
-        name=CODE_NAME[1],
+        name=NAME[1],
         description=f"{_DESCRIPTION} {available}",
         parameters={
             "type": "object",
@@ -73,9 +74,9 @@ def _tool(packages: Sequence[str], run: "_Run") -> Tool:
             "required": ["code"],
         },
         run=run,
-        status_key=CODE_NAME[1],
+        status_key=NAME[1],
         status="Running code",
-        resource=CODE_NAME,
+        resource=NAME,
         resumable=True,
         sequential=True,
     )
@@ -115,7 +116,7 @@ class _Run:
         async with self.app.signals.listen(channel(execution_id)) as listener:
             async with self.app.statement_unit() as unit:
                 service = ExecutionService(unit, self.context.principal)
-                started = await service.start_code(given, trigger, limits, execution_id)
+                started = await service.start_code(NAME, given, trigger, limits, execution_id)
             if started.is_new:
                 return execution_id, await wait_for_end(self.app, listener, execution_id, seconds)
         known = started.execution_id

@@ -1,4 +1,4 @@
-"""How an execution of code ends that is no function: its value, and the files it wrote."""
+"""Executions of code that is no function: what stands for one, and how they end."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,11 +6,24 @@ from typing import Any
 from sqlalchemy import Row
 
 from sinas.kit.json_types import JsonObject
+from sinas.models import Function
 from sinas.resources.artifacts.service import NewArtifact, named
 from sinas.resources.executions.ending import Ending, ending_of
 from sinas.sandbox.base import Outcome, Returned
+from sinas.settings import FunctionSettings
 
 _NOT_KEPT = "too large, or one too many, to be kept"
+
+
+def stand_in(name: tuple[str, str], limits: FunctionSettings) -> Function:
+    """What an execution of code has in place of a stored function."""
+    return Function(
+        namespace=name[0],
+        name=name[1],
+        input_schema={},
+        timeout=limits.code_execution_timeout,
+        shared_pool=False,
+    )
 
 
 def ending_of_code(row: Row[Any], outcome: Outcome) -> Ending:

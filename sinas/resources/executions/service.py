@@ -34,6 +34,7 @@ from sinas.models import (
     TriggerType,
 )
 from sinas.resources.executions.cancelling import cancel_trees
+from sinas.resources.executions.code import stand_in
 from sinas.resources.executions.jobs import push
 from sinas.resources.executions.repository import ExecutionRepository
 from sinas.settings import FunctionSettings
@@ -43,8 +44,6 @@ _INLINE_BYTES = 32_768
 CANCELLED = "The call was cancelled."
 STUCK = "The call was cancelled: it ran for longer than it may, and no worker ended it."
 _STUCK_SECONDS = 60
-# Namespace and name that executions of code have in place of a function's.
-CODE_NAME = ("sinas", "execute_code")
 # What a dead letter and its second start have in common. Not the batch, which has ended.
 _KEPT = (
     "kind",
@@ -184,32 +183,22 @@ class ExecutionService:
 
     async def start_code(
         self,
+        name: tuple[str, str],
         given: JsonObject,
         trigger: Trigger,
         limits: FunctionSettings,
         execution_id: UUID | None = None,
     ) -> Started:
-        """As `start`, for the code in `given["code"]` instead of a function.
+        """As `start`, for the code in `given["code"]`, which is shown as a function of that name.
 
-        Whether the caller may run code is for the calling slice to check.
-
-        Raises:
-            PayloadTooLargeError: It is larger than `limits.max_input_bytes`; nothing is recorded.
-            InvalidInputError: It holds what cannot be stored; nothing is recorded.
-            TooDeepError: As `start` does; nothing is recorded.
+        Raises as `start` does. Whether the caller may run code is for the calling slice to check.
         """
-        stand_in = Function(
-            namespace=CODE_NAME[0],
-            name=CODE_NAME[1],
-            input_schema={},
-            timeout=limits.code_execution_timeout,
-            shared_pool=False,
-        )
+        function = stand_in(name, limits)
         key = execution_id or uuid7()
-        values, errors = await self._prepared(stand_in, given, trigger, limits, key)
+        values, errors = await self._prepared(function, given, trigger, limits, key)
         if not await self.rows.insert(values | {"kind": ExecutionKind.CODE}):
             return await self._known(values, trigger)
-        return self._queued(values, errors, trigger, stand_in, limits)
+        return self._queued(values, errors, trigger, function, limits)
 
     async def _known(self, values: dict[str, Any], trigger: Trigger) -> Started:
         """The execution that holds the trigger's key already."""

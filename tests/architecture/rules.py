@@ -100,8 +100,10 @@ def route_faults(router: APIRouter, public: frozenset[tuple[str, str]]) -> list[
     faults = []
     for route in routes_of(router):
         for method in sorted(route.methods or ()):
-            name = f"{method} {route.path}"
-            if permission_of(route.dependant) is None and (method, route.path) not in public:
+            # As the OpenAPI document has it: `{path}` for `{path:path}`.
+            path = route.path_format
+            name = f"{method} {path}"
+            if permission_of(route.dependant) is None and (method, path) not in public:
                 faults.append(f"{name}: no permission, and not in PUBLIC_ROUTES")
             if not (inspect.getdoc(route.endpoint) or "").strip():
                 faults.append(f"{name}: no docstring")

@@ -7,13 +7,17 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-# Open to everybody, each for a reason. Paths as their router has them, without the mount.
+# Open to everybody, each for a reason; all are in the runtime API.
 PUBLIC_ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/health"): "load balancers have no credentials; it tells nothing about the data",
     ("POST", "/auth/login"): "the way to credentials",
     ("POST", "/auth/verify-otp"): "the way to credentials",
     ("POST", "/auth/refresh"): "the refresh token in its body is the credential",
     ("POST", "/auth/logout"): "the refresh token in its body is the credential",
+    **{
+        (method, "/webhooks/{path}"): "each webhook says whether its callers sign in"
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+    },
 }
 
 
@@ -32,7 +36,7 @@ class Operation:
 
     @property
     def is_public(self) -> bool:
-        return (self.method, self.path) in PUBLIC_ROUTES
+        return not self.mount and (self.method, self.path) in PUBLIC_ROUTES
 
 
 def applications(app: FastAPI) -> dict[str, FastAPI]:

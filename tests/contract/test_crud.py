@@ -34,7 +34,7 @@ async def row(actor: httpx.AsyncClient, sample: Sample) -> dict[str, Any]:
 
 
 def missing_path(sample: Sample, *, update: bool = False) -> str:
-    nowhere = {"namespace": "no", "name": "where", "id": str(uuid4())}
+    nowhere = {"namespace": "no", "name": "where", "path": "no/where", "id": str(uuid4())}
     return sample.path(nowhere, update=update)
 
 
@@ -126,7 +126,7 @@ async def test_what_is_not_there(actor: httpx.AsyncClient, sample: Sample) -> No
 @pytest.mark.parametrize("odd", ["%00", "%20", "%F0%9F%92%A9", "..%2f..", "x" * 3000, "null"])
 async def test_odd_names_in_a_path(actor: httpx.AsyncClient, sample: Sample, odd: str) -> None:
     path = f"{sample.collection}/{sample.item.replace('{namespace}', odd)}"
-    path = path.replace("{name}", odd).replace("{id}", odd)
+    path = path.replace("{name}", odd).replace("{id}", odd).replace("{path}", odd)
     answer = await actor.get(path)
     assert answer.status_code in (404, 422), answer.text
 

@@ -29,6 +29,7 @@ SHARED_BY_DEFAULT = {
     "POST /agents/{namespace}/{agent_name}/invoke",
     "POST /functions/{namespace}/{name}/execute",
     "POST /functions/{namespace}/{name}/execute/async",
+    "POST /functions/{namespace}/{name}/execute/batch",
 }
 # Where the contract tells other people's chats (403) from unknown ids (404).
 TELLS_OTHERS_CHATS = {
@@ -37,6 +38,8 @@ TELLS_OTHERS_CHATS = {
     "GET /chats/{chat_id}/stream/{channel_id}",
     "POST /chats/{chat_id}/approve-tool/{tool_call_id}",
 }
+# Who knows the URL of a webhook is told to sign in (401) or that they may not (403).
+TELLS_WEBHOOKS = {"POST /webhooks/{path}"}
 # The key's one right, and the operations that ask for it.
 ONE_RIGHT = "sinas.executions.read:own"
 # Calls of user code and models; nobody answers them without a worker.
@@ -150,7 +153,8 @@ async def test_strangers_cannot_touch_or_tell(
     absent = statuses(await call_all(stranger, nowhere(), chosen))
     told = {n: (s, absent[n]) for n, s in statuses(theirs).items() if s != absent[n]}
     visible = {o.name for o in chosen if who == "other" and "/agents/" in o.name}
-    assert told.keys() - TELLS_OTHERS_CHATS - visible - shared == set(), told
+    known = TELLS_OTHERS_CHATS | TELLS_WEBHOOKS
+    assert told.keys() - known - visible - shared == set(), told
     # What hangs on no row: lists and the caller's own affairs, with nothing of the owner's.
     lists = [o for o in everything if o not in on_rows and o.method == "GET"]
     answers = await call_all(stranger, world, lists)
@@ -173,7 +177,7 @@ async def test_a_key_with_one_right_has_one_right(
 ) -> None:
     """The owner's own key, limited: what its map lacks is refused although the owner may."""
     permissions = {
-        f"{method} {mount}{route.path}": permission_of(route.dependant)
+        f"{method} {mount}{route.path_format}": permission_of(route.dependant)
         for mount, application in applications(app).items()
         for route in routes_of(application.router)
         for method in route.methods or ()

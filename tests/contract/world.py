@@ -13,11 +13,14 @@ from sinas.queue.job import Queue
 from sinas.queue.lease import living_workers
 from tests.contract.routes import Operation
 from tests.factories.artifacts import make_artifact, make_dependency
+from tests.factories.batches import make_batch
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
+from tests.factories.schedules import make_schedule
 from tests.factories.secrets import make_secret
+from tests.factories.webhooks import make_delivery, make_webhook
 
 # In every text that is the owner's alone; found in somebody else's answer, it is a leak.
 MARK = "4f1c-only-for-its-owner"
@@ -45,13 +48,26 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "permission_key": "sinas.agents.read:own",
         "permission_value": True,
     },
+    ("POST", "/api/v1/schedules"): {
+        "name": "new",
+        "target_namespace": NAMESPACE,
+        "target_name": "function",
+        "cron_expression": "0 9 * * *",
+    },
     ("POST", "/api/v1/secrets"): {"name": "NEW", "value": "x", "visibility": "private"},
     ("POST", "/api/v1/users"): {"email": "new@example.com"},
+    ("POST", "/api/v1/webhooks"): {
+        "path": "new",
+        "function_namespace": NAMESPACE,
+        "function_name": "function",
+    },
     ("POST", "/api/v1/workers/scale"): {"target_count": 1},
     ("POST", "/agents/{namespace}/{agent_name}/invoke"): {"message": "hello"},
     ("POST", "/chats/{chat_id}/messages"): {"content": "hello"},
     ("POST", "/chats/{chat_id}/messages/stream"): {"content": "hello"},
     ("POST", "/chats/{chat_id}/approve-tool/{tool_call_id}"): {"approved": False},
+    ("POST", "/executions/{execution_id}/continue"): {"input": {"value": "hello"}},
+    ("POST", "/functions/{namespace}/{name}/execute/batch"): {"inputs": [{}]},
     ("POST", "/auth/check-permissions"): {"permissions": ["sinas.agents.read:own"]},
     ("POST", "/auth/login"): {"email": "owner@example.com"},
     ("POST", "/auth/verify-otp"): {"session_id": str(uuid4()), "otp_code": "000000"},
@@ -99,9 +115,17 @@ def nowhere() -> World:
     """The parameters of rows that do not exist."""
     ids = (
         *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
-        *("provider_id", "user_id"),
+        *("provider_id", "user_id", "batch_id", "delivery_id"),
     )
-    names = ("namespace", "name", "container_name", "agent_name", "channel_id", "tool_call_id")
+    names = (
+        "namespace",
+        "name",
+        "container_name",
+        "agent_name",
+        "channel_id",
+        "tool_call_id",
+        "path",
+    )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
 
@@ -158,7 +182,13 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         chat_id=chat.id,
         completed_at=utcnow(),
     )
+    schedule = await make_schedule(context, owner, function, description=MARK)
     secret = await make_secret(context, owner, MARK, name="WORLDS", description=MARK)
+    batch = await make_batch(context, function, trigger_id_prefix=MARK)
+    webhook = await make_webhook(
+        context, owner, function, path="worlds/hook", description=MARK, requires_auth=True
+    )
+    delivery = await make_delivery(context, webhook, query=MARK)
     dead = await make_execution(
         context,
         function,
@@ -186,6 +216,9 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "key_id": str(key.id),
             "provider_id": str(provider.id),
             "user_id": str(owner.id),
+            "batch_id": str(batch.id),
+            "delivery_id": str(delivery.id),
+            "path": webhook.path,
             "container_name": await _some_container(context),
             "name": "nowhere",
         },
@@ -196,6 +229,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "/api/v1/llm-providers": {"name": provider.name},
             "/api/v1/queue/dlq": {"job_id": str(dead.id)},
             "/api/v1/roles": {"name": role.name},
+            "/api/v1/schedules": {"name": schedule.name},
             "/api/v1/secrets": {"name": secret.name},
         },
     )

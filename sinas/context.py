@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from sinas.auth.authenticate import Authenticator
 from sinas.auth.tokens import TokenSigner
+from sinas.db.direct import DirectStatements
 from sinas.db.engine import open_engine
 from sinas.db.unit import Unit, unit_of_work
 from sinas.egress.client import GuardedClient
@@ -58,6 +59,7 @@ class AppContext:
     sessions: async_sessionmaker[AsyncSession]
     autocommit: AsyncEngine
     statement_sessions: async_sessionmaker[AsyncSession]
+    direct: DirectStatements
     redis: Redis
     queue: JobQueue
     signals: Signals
@@ -78,7 +80,7 @@ class AppContext:
         Two round trips less. What was written stays when the block raises afterwards; jobs and
         actions are dropped then all the same.
         """
-        return unit_of_work(self.statement_sessions, self.queue)
+        return unit_of_work(self.statement_sessions, self.queue, self.direct)
 
 
 def open_redis(url: str) -> Redis:
@@ -172,6 +174,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     sessions=async_sessionmaker(engine, expire_on_commit=False),
                     autocommit=autocommit,
                     statement_sessions=async_sessionmaker(autocommit, expire_on_commit=False),
+                    direct=DirectStatements(engine),
                     redis=redis,
                     queue=JobQueue(redis),
                     signals=signals,

@@ -12,10 +12,10 @@ from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import event
+from sqlalchemy import Executable, event
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.sql.elements import ClauseElement
 from typing_extensions import override
 
 from sinas.errors import UnavailableError
@@ -35,7 +35,8 @@ class Statement:
     model makes by a function.
     """
 
-    def __init__(self, statement: ClauseElement) -> None:
+    def __init__(self, statement: Executable) -> None:
+        self.source = statement
         compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
         self.sql = str(compiled)
         # What the models put into columns that an insert does not name.
@@ -125,13 +126,13 @@ class DirectStatements(_Connections):
     def __init__(self, engine: AsyncEngine, size: int = 16) -> None:
         super().__init__(engine, size)
 
-    async def one(self, statement: Statement, parameters: Mapping[str, Any]) -> Any | None:
-        """Run it; the first row it returns.
+    async def one(self, statement: Statement, parameters: Mapping[str, Any]) -> Any:
+        """Run it; the first row it returns, None where there is none.
 
         Raises:
             ConnectionError: The database is not reachable. Whether the statement took effect is
                 not known.
-            asyncpg.PostgresError: The database refused the statement or its values.
+            DBAPIError: The database refused the statement or its values, as the engine says it.
         """
         async with self._free:
             try:
@@ -140,9 +141,13 @@ class DirectStatements(_Connections):
                     return await connection.fetchrow(
                         statement.sql, *statement.arguments(parameters)
                     )
+            except (asyncpg.DataError, ValueError) as error:
+                raise DBAPIError(statement.sql, None, error, hide_parameters=True) from error
             except (*_BREAKING, asyncpg.CannotConnectNowError, TimeoutError) as error:
                 self._end()
                 raise ConnectionError(_UNREACHABLE) from error
+            except asyncpg.PostgresError as error:
+                raise DBAPIError(statement.sql, None, error, hide_parameters=True) from error
 
     @override
     async def _connect(self) -> Any:

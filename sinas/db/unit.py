@@ -1,6 +1,6 @@
 """Unit: one transaction and the things that must wait for its commit."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from sinas.db.direct import DirectStatements, Statement
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +49,23 @@ class JobSink(Protocol):
 
 @dataclass(slots=True)
 class Unit:
-    """One transaction. Services flush into `session`; nobody but `unit_of_work` commits."""
+    """One transaction. Services flush into `session`; nobody but `unit_of_work` commits.
+
+    `direct` is set where every statement is a transaction of its own.
+    """
 
     session: AsyncSession
+    direct: DirectStatements | None = None
     _jobs: list[QueuedJob] = field(default_factory=list)
     _messages: list[tuple[str, bytes]] = field(default_factory=list)
     _after_commit: list[AfterCommit] = field(default_factory=list)
+
+    async def one(self, statement: Statement, parameters: Mapping[str, Any]) -> Any:
+        """The first row of a statement, by column name, or None: raw where the unit is only statements."""
+        if self.direct is not None:
+            return await self.direct.one(statement, parameters)
+        found = await self.session.execute(statement.source, dict(parameters))
+        return found.mappings().first()
 
     def queue_job(self, job: QueuedJob) -> None:
         """Push `job` after the commit; dropped on rollback."""
@@ -76,11 +89,13 @@ class Unit:
 
 @asynccontextmanager
 async def unit_of_work(
-    sessions: async_sessionmaker[AsyncSession], jobs: JobSink
+    sessions: async_sessionmaker[AsyncSession],
+    jobs: JobSink,
+    direct: DirectStatements | None = None,
 ) -> AsyncIterator[Unit]:
     """Commit when the block ends, roll back when it raises, then run what was deferred."""
     async with sessions() as session:
-        unit = Unit(session)
+        unit = Unit(session, direct)
         try:
             yield unit
             await session.commit()

@@ -6,6 +6,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from sqlalchemy import bindparam, delete, func, insert, literal, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sinas.db.direct import DirectReads, DirectStatements, Statement
@@ -119,7 +120,7 @@ async def test_a_write_is_there_at_once_and_says_whether_it_hit(engine):
         row = await direct.one(renamed, {"key": key, "fresh": {"a": 1}})
         assert row["config"] == {"a": 1}
         assert await direct.one(renamed, {"key": uuid4(), "fresh": {}}) is None
-        with pytest.raises(asyncpg.UniqueViolationError):
+        with pytest.raises(DBAPIError, match=r"uq_llm_providers_name|pk_llm"):
             await direct.one(made, {"key": key, "called": "two"})
     finally:
         async with engine.begin() as connection:
@@ -136,3 +137,16 @@ async def test_a_write_on_a_connection_that_broke_is_not_repeated(engine):
     with pytest.raises(ConnectionError):
         await direct.one(pid, {})
     assert (await direct.one(pid, {}))["pid"] != first
+
+
+@pytest.mark.parametrize("bad", ["a\x00b", "a\ud800b"])
+async def test_a_text_that_cannot_be_stored_is_refused_not_a_broken_connection(engine, bad):
+    direct = DirectStatements(engine)
+    echo = Statement(select(bindparam("given", type_=Function.name.type).label("given")))
+    pid = Statement(select(func.pg_backend_pid().label("pid")))
+    before = await direct.one(pid, {})
+    with pytest.raises(DBAPIError) as refused:
+        await direct.one(echo, {"given": bad})
+    assert bad not in str(refused.value)
+    assert (await direct.one(echo, {"given": "fine"}))["given"] == "fine"
+    assert before is not None

@@ -9,6 +9,7 @@ from uuid import UUID
 from sinas.auth.principal import Principal
 from sinas.auth.rate_limit import RateLimiter
 from sinas.context import AppContext
+from sinas.db.unit import Unit
 from sinas.errors import (
     ConflictError,
     DeadlineError,
@@ -35,6 +36,8 @@ from sinas.resources.webhooks.targets import Call, StartedTarget, start_target
 # Rejected calls that are recorded, of one webhook in a minute: anybody can make them.
 _MAX_REJECTED = 100
 _REJECTED_SECONDS = 60
+# What a delivery and the one it repeats have in common.
+_STARTED = ("execution_id", "chat_id", "turn_id")
 
 SignedIn: TypeAlias = Callable[[], Awaitable[Principal]]
 
@@ -207,24 +210,28 @@ class WebhookCalls:
         # Where only the start itself and the record are written, each may stand alone.
         is_one = looks_back or call.is_for_agent
         async with self.context.unit() if is_one else self.context.statement_unit() as unit:
-            if call.dedup_key is not None and looks_back:
-                wanted = Dedup.model_validate(call.webhook.dedup)
-                first = await repository.first_delivery(
-                    unit.session, call.webhook.id, call.dedup_key, wanted.ttl_seconds
-                )
-                if first is not None:
-                    values = {
-                        "execution_id": first.execution_id,
-                        "chat_id": first.chat_id,
-                        "turn_id": first.turn_id,
-                    }
-                    record = call.record(DeliveryStatus.DUPLICATE, self._kept_bytes, values)
-                    await repository.insert_delivery(unit.session, record)
-                    return Repeated(first)
+            if looks_back and (first := await self._first(unit, call)) is not None:
+                columns = {name: getattr(first, name) for name in _STARTED}
+                record = call.record(DeliveryStatus.DUPLICATE, self._kept_bytes, columns)
+                await repository.insert_delivery(unit.session, record)
+                return Repeated(first)
             started = await start_target(self.context, unit, call, stack)
             record = call.record(DeliveryStatus.ACCEPTED, self._kept_bytes, started.columns())
             await repository.insert_delivery(unit.session, record)
         return started
+
+    async def _first(self, unit: Unit, call: Call) -> Any | None:
+        """The call that this one repeats, of the same caller: others' answers are not theirs."""
+        assert call.caller is not None
+        assert call.dedup_key is not None
+        wanted = Dedup.model_validate(call.webhook.dedup)
+        return await repository.first_delivery(
+            unit.session,
+            call.webhook.id,
+            call.caller.user_id,
+            call.dedup_key,
+            wanted.ttl_seconds,
+        )
 
     async def _ended(self, started: StartedTarget) -> FunctionCalled | AgentCalled:
         if started.turn is not None:

@@ -159,6 +159,7 @@ _FIRST = (
     .where(
         WebhookDelivery.webhook_id == bindparam("of_webhook"),
         WebhookDelivery.dedup_key == bindparam("of_key"),
+        WebhookDelivery.user_id == bindparam("of_user"),
         WebhookDelivery.status == DeliveryStatus.ACCEPTED,
         _status() != DeliveryStatus.FAILED,
         WebhookDelivery.received_at
@@ -171,17 +172,17 @@ _LOCK = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("named
 
 
 async def first_delivery(
-    session: AsyncSession, webhook_id: UUID, dedup_key: str, ttl_seconds: int
+    session: AsyncSession, webhook_id: UUID, user_id: UUID, dedup_key: str, ttl_seconds: int
 ) -> Any | None:
-    """The delivery that a call with this key repeats, if there is one.
+    """The delivery of the same caller that a call with this key repeats, if there is one.
 
     Until the transaction ends, others with the same key wait here: whoever finds none records
     one in it.
     """
     # A statement of its own: what comes next must see what the holder before has committed.
-    await session.execute(_LOCK, {"named": f"webhook {webhook_id} {dedup_key}"})
-    parameters = {"of_webhook": webhook_id, "of_key": dedup_key, "ttl_seconds": ttl_seconds}
-    return (await session.execute(_FIRST, parameters)).first()
+    await session.execute(_LOCK, {"named": f"webhook {webhook_id} {user_id} {dedup_key}"})
+    wanted = {"of_webhook": webhook_id, "of_user": user_id, "of_key": dedup_key}
+    return (await session.execute(_FIRST, {**wanted, "ttl_seconds": ttl_seconds})).first()
 
 
 async def purge(session: AsyncSession, older_than_days: int) -> int:

@@ -159,6 +159,17 @@ async def test_the_same_value_at_another_webhook_is_another_call(
     assert await executions(context) == 2
 
 
+async def test_nobody_gets_the_answer_to_somebody_elses_call(
+    context: AppContext, as_: SignIn, owner: User, function_worker: RunningWorker
+) -> None:
+    code = "def handler(i, c):\n    return c['user_email']"
+    await hook(context, owner, code, path="d", dedup=BY_ID, requires_auth=True)
+    for who in ("owner", "admin", "owner"):
+        answer = await (await as_(who)).post("/webhooks/d", json=event(1))
+        assert answer.json()["result"] == f"{who}@example.com"
+    assert await executions(context) == 2
+
+
 async def test_deliveries_are_listed_and_read(
     context: AppContext,
     as_: SignIn,

@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import Executable, event
+from sqlalchemy import Select, UpdateBase, event
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -35,7 +35,7 @@ class Statement:
     model makes by a function.
     """
 
-    def __init__(self, statement: Executable) -> None:
+    def __init__(self, statement: Select[*tuple[Any, ...]] | UpdateBase) -> None:
         self.source = statement
         compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
         self.sql = str(compiled)

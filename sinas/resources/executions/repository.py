@@ -20,6 +20,8 @@ from sqlalchemy.dialects.postgresql import insert
 from typing_extensions import override
 
 from sinas.crud.repository import Repository
+from sinas.db.direct import Statement
+from sinas.db.unit import Unit
 from sinas.models import Chat, Execution, ExecutionKind
 
 _GIVEN = (
@@ -69,9 +71,20 @@ _INSERT_MANY = insert(Execution.__table__).values(  # type: ignore[arg-type]
         "parent_execution_id": _existing(Execution, "parent_execution_id"),
     }
 )
-_INSERT = _INSERT_MANY.on_conflict_do_nothing(index_elements=["idempotency_key"]).returning(
-    Execution.__table__.c.id
+_INSERT = Statement(
+    _INSERT_MANY.on_conflict_do_nothing(index_elements=["idempotency_key"]).returning(
+        Execution.__table__.c.id
+    )
 )
+
+
+async def insert_one(unit: Unit, values: Mapping[str, Any]) -> bool:
+    """Insert one row; False when its idempotency key is taken.
+
+    A chat or a parent execution that is gone by now is left out instead of failing. Columns
+    that `values` does not name are null or have the database's default.
+    """
+    return await unit.one(_INSERT, _NOTHING | dict(values)) is not None
 
 
 class ExecutionRepository(Repository[Execution]):
@@ -86,17 +99,8 @@ class ExecutionRepository(Repository[Execution]):
             return true()
         return Execution.user_id == self.principal.user_id
 
-    async def insert(self, values: Mapping[str, Any]) -> bool:
-        """Insert one row; False when its idempotency key is taken.
-
-        A chat or a parent execution that is gone by now is left out instead of failing. Columns
-        that `values` does not name are null or have the database's default.
-        """
-        inserted = await self.session.execute(_INSERT, _NOTHING | dict(values))
-        return inserted.first() is not None
-
     async def insert_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert rows without idempotency keys, in one round trip; otherwise as `insert`."""
+        """Insert rows without idempotency keys, in one round trip; otherwise as `insert_one`."""
         if rows:
             await self.session.execute(_INSERT_MANY, [_NOTHING | dict(values) for values in rows])
 

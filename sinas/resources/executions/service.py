@@ -36,7 +36,7 @@ from sinas.models import (
 from sinas.resources.executions.cancelling import cancel_trees
 from sinas.resources.executions.code import stand_in
 from sinas.resources.executions.jobs import push
-from sinas.resources.executions.repository import ExecutionRepository
+from sinas.resources.executions.repository import ExecutionRepository, insert_one
 from sinas.settings import FunctionSettings
 
 # Above this, validating in a thread costs less than the pause it would be for everybody else.
@@ -177,7 +177,7 @@ class ExecutionService:
         """
         key = execution_id or uuid7()
         values, errors = await self._prepared(function, given, trigger, limits, key)
-        if not await self.rows.insert(values):
+        if not await insert_one(self.unit, values):
             return await self._known(values, trigger)
         return self._queued(values, errors, trigger, function, limits)
 
@@ -196,7 +196,7 @@ class ExecutionService:
         function = stand_in(name, limits)
         key = execution_id or uuid7()
         values, errors = await self._prepared(function, given, trigger, limits, key)
-        if not await self.rows.insert(values | {"kind": ExecutionKind.CODE}):
+        if not await insert_one(self.unit, values | {"kind": ExecutionKind.CODE}):
             return await self._known(values, trigger)
         return self._queued(values, errors, trigger, function, limits)
 
@@ -442,8 +442,9 @@ class ExecutionService:
         key = uuid7()
         kept = {name: getattr(old, name) for name in _KEPT}
         callback = CallbackStatus.PENDING if old.callback_url else None
-        await self.rows.insert(
-            {**kept, "id": key, "status": ExecutionStatus.PENDING, "callback_status": callback}
+        await insert_one(
+            self.unit,
+            {**kept, "id": key, "status": ExecutionStatus.PENDING, "callback_status": callback},
         )
         shared = function is not None and function.shared_pool
         push(self.unit, limits, key, depth=old.depth, shared=shared)

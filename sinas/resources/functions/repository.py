@@ -7,18 +7,27 @@ from sqlalchemy import and_, bindparam, func, or_, select
 from sqlalchemy.orm import defer
 
 from sinas.crud.repository import Repository
+from sinas.db.direct import Statement
+from sinas.db.unit import Unit
 from sinas.models import Function, FunctionVersion
 
 # Made once: every call of a function asks it. Sees all rows, as `visible_to_system`.
-_CALLABLE = (
-    select(Function)
-    .where(
+_CALLABLE = Statement(
+    select(*(column for column in Function.__table__.columns if column.name != "code")).where(
         Function.namespace == bindparam("in_namespace"),
         Function.name == bindparam("called"),
         Function.is_active,
     )
-    .options(defer(Function.code, raiseload=True))
 )
+
+
+async def callable_by_name(unit: Unit, namespace: str, name: str) -> Function | None:
+    """An active function without its code, whoever owns it: executing is a right of its own.
+
+    It belongs to no session: changing it changes nothing.
+    """
+    row = await unit.one(_CALLABLE, {"in_namespace": namespace, "called": name})
+    return None if row is None else Function(**row)
 
 
 class FunctionRepository(Repository[Function]):
@@ -33,10 +42,6 @@ class FunctionRepository(Repository[Function]):
             self.visible().where(Function.is_active).order_by(Function.namespace, Function.name)
         )
         return await self.page(statement, skip=skip, limit=limit)
-
-    async def callable_by_name(self, namespace: str, name: str) -> Function | None:
-        """An active function without its code, whoever owns it: executing is a right of its own."""
-        return await self.session.scalar(_CALLABLE, {"in_namespace": namespace, "called": name})
 
     async def versions(self, function_id: UUID) -> Sequence[FunctionVersion]:
         """Versions of a function the caller may read, newest first."""

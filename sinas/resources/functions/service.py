@@ -15,7 +15,7 @@ from sinas.kit.json_types import JsonObject
 from sinas.models import Function, FunctionVersion
 from sinas.resources.executions.service import ExecutionService, Started, Trigger
 from sinas.resources.functions.checks import check_code, check_function_schema
-from sinas.resources.functions.repository import FunctionRepository
+from sinas.resources.functions.repository import FunctionRepository, callable_by_name
 from sinas.resources.functions.schemas import FunctionCreate, FunctionUpdate
 from sinas.settings import FunctionSettings
 
@@ -111,7 +111,7 @@ class FunctionService(CrudService[Function, FunctionCreate, FunctionUpdate]):
         Raises:
             NotFoundError: No such function, or it is inactive.
         """
-        function = await self.rows.callable_by_name(namespace, name)
+        function = await callable_by_name(self.unit, namespace, name)
         if function is None:
             raise self.missing(namespace, name)
         return function

@@ -34,6 +34,10 @@ class RunningTasks:
         finally:
             self._tasks.discard(held)
 
+    def is_alone(self, held: RunningTask) -> bool:
+        """Whether no other task works on the same row."""
+        return not any(other.key == held.key for other in self._tasks if other is not held)
+
     def keys(self) -> set[UUID]:
         """The rows that are worked on now."""
         return {held.key for held in self._tasks}

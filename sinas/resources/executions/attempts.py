@@ -5,6 +5,7 @@ cost more than the server's work.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -22,13 +23,24 @@ from sqlalchemy import (
     func,
     not_,
     null,
+    or_,
     select,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.context import AppContext
-from sinas.models import Environment, Execution, ExecutionKind, ExecutionStatus, Function, User
+from sinas.db.direct import Statement
+from sinas.kit.json_types import JsonObject
+from sinas.models import (
+    Environment,
+    Execution,
+    ExecutionKind,
+    ExecutionStatus,
+    Function,
+    TriggerType,
+    User,
+)
 from sinas.queue.lease import owner_is_dead
 from sinas.resources.artifacts.service import NewArtifact, store
 
@@ -63,7 +75,7 @@ _claimed = (
     .cte("claimed")
 )
 _environment = select(Environment.id).where(Environment.is_current).scalar_subquery()
-_CLAIM = (
+_CLAIM = Statement(
     select(
         _claimed,
         User.email,
@@ -85,7 +97,7 @@ _CLAIM = (
 _held = (
     Execution.id == bindparam("key"),
     Execution.lease_owner == bindparam("owner"),
-    Execution.status.in_(_TAKEN),
+    or_(*(Execution.status == taken for taken in _TAKEN)),
 )
 _end: dict[str, Any] = {
     "output_data": bindparam("new_output", type_=Execution.output_data.type),
@@ -97,7 +109,7 @@ _end: dict[str, Any] = {
     "prompt": null(),
     "answer": null(),
 }
-_FINISH = (
+_FINISH = Statement(
     update(Execution)
     .where(*_held)
     .values(
@@ -113,7 +125,7 @@ _FINISH = (
     )
     .returning(Execution.id)
 )
-_PUT_BACK = (
+_PUT_BACK = Statement(
     update(Execution)
     .where(*_held)
     .values(
@@ -126,12 +138,66 @@ _PUT_BACK = (
 )
 
 
-async def claim(context: AppContext, execution_id: UUID, owner: UUID) -> Row[Any] | None:
+_DISCLAIM = Statement(
+    update(Execution)
+    .where(*_held)
+    .values(status=ExecutionStatus.PENDING, lease_owner=null(), attempt=Execution.attempt - 1)
+    .returning(Execution.id)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What one attempt needs to know.
+
+    Attributes:
+        code: None when the function is gone.
+        email: Of the user it runs as, who may be inactive by now.
+        environment: Id of the environment that is current, None for none.
+    """
+
+    id: UUID
+    kind: ExecutionKind
+    user_id: UUID
+    function_id: UUID | None
+    function_namespace: str
+    function_name: str
+    trigger_type: TriggerType
+    trigger_data: JsonObject | None
+    chat_id: UUID | None
+    input_data: JsonObject
+    timeout_seconds: int
+    access: dict[str, bool] | None
+    attempt: int
+    depth: int
+    email: str
+    is_active: bool
+    code: str | None
+    output_schema: JsonObject
+    shared: bool
+    idempotent: bool
+    retry: JsonObject | None
+    enabled_secrets: list[str] | None
+    environment: str | None
+
+
+async def claim(context: AppContext, execution_id: UUID, owner: UUID) -> Claimed | None:
     """Take a pending execution for the worker `owner`: all its run needs, in one round trip.
 
     None when it is not pending (any more): somebody else runs it or it ended.
     """
-    return await _one(context, _CLAIM, {"key": execution_id, "owner": owner})
+    row = await context.direct.one(_CLAIM, {"key": execution_id, "owner": owner})
+    if row is None:
+        return None
+    values = dict(row)
+    values["kind"] = ExecutionKind(values["kind"])
+    values["trigger_type"] = TriggerType(values["trigger_type"])
+    return Claimed(**values)
+
+
+async def disclaim(context: AppContext, execution_id: UUID, owner: UUID) -> None:
+    """Make it pending again if `owner` claimed it; as if that had never happened."""
+    await context.direct.one(_DISCLAIM, {"key": execution_id, "owner": owner})
 
 
 async def finish(
@@ -145,9 +211,9 @@ async def finish(
     failed = end["status"] is ExecutionStatus.FAILED
     parameters = _parameters(execution_id, owner, end) | {"failed": failed}
     if not artifacts:
-        return await _one(context, _FINISH, parameters) is not None
+        return await context.direct.one(_FINISH, parameters) is not None
     async with context.unit() as unit:
-        held = (await unit.session.execute(_FINISH, parameters)).first() is not None
+        held = await unit.one(_FINISH, parameters) is not None
         if held:
             await store(unit.session, artifacts)
         return held
@@ -162,19 +228,12 @@ async def put_back(
     """
     parameters = _parameters(execution_id, owner, end)
     del parameters["new_status"]
-    row = await _one(context, _PUT_BACK, parameters | {"delay": delay})
-    return row is not None
+    return await context.direct.one(_PUT_BACK, parameters | {"delay": delay}) is not None
 
 
 def _parameters(execution_id: UUID, owner: UUID, end: Mapping[str, Any]) -> dict[str, Any]:
     values = {f"new_{name}": value for name, value in end.items()}
     return {"key": execution_id, "owner": owner, **values}
-
-
-async def _one(context: AppContext, statement: Any, parameters: dict[str, Any]) -> Row[Any] | None:
-    # One statement is a transaction of its own: BEGIN and COMMIT would be two round trips more.
-    async with context.autocommit.connect() as connection:
-        return (await connection.execute(statement, parameters)).first()
 
 
 def _is_shared(functions: Any) -> Any:

@@ -1,13 +1,11 @@
 """Executions of code that is no function: what stands for one, and how they end."""
 
 from dataclasses import replace
-from typing import Any
-
-from sqlalchemy import Row
 
 from sinas.kit.json_types import JsonObject
 from sinas.models import Function
 from sinas.resources.artifacts.service import NewArtifact, named
+from sinas.resources.executions.attempts import Claimed
 from sinas.resources.executions.ending import Ending, ending_of
 from sinas.sandbox.base import Outcome, Returned
 from sinas.settings import FunctionSettings
@@ -26,7 +24,7 @@ def stand_in(name: tuple[str, str], limits: FunctionSettings) -> Function:
     )
 
 
-def ending_of_code(row: Row[Any], outcome: Outcome) -> Ending:
+def ending_of_code(row: Claimed, outcome: Outcome) -> Ending:
     """As `ending_of`: the output is an object of `result` and, if there are any, `files`.
 
     Files that are kept are to be stored with the end; the output only names them.

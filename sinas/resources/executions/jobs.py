@@ -2,11 +2,9 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sinas.auth.tokens import AccessClaims
@@ -19,6 +17,7 @@ from sinas.queue.job import Queue, Sweep, job
 from sinas.queue.lanes import function_lane
 from sinas.resources.dependencies.service import packages_held
 from sinas.resources.executions import attempts
+from sinas.resources.executions.attempts import Claimed
 from sinas.resources.executions.code import ending_of_code
 from sinas.resources.executions.ending import Ending, ending_of, failed, is_cheap
 from sinas.resources.executions.events import announce, channel, end_message
@@ -46,7 +45,12 @@ async def execute(worker: WorkerContext, execution_id: str) -> None:
     key = UUID(execution_id)
     # From before the claim: whoever cancels a claimed execution finds its task.
     with worker.running.hold(key) as held:
-        row = await attempts.claim(worker.app, key, worker.worker_id)
+        try:
+            row = await attempts.claim(worker.app, key, worker.worker_id)
+        except (SQLAlchemyError, OSError):
+            if worker.running.is_alone(held):
+                await asyncio.shield(_disclaim(worker, key))
+            raise
         if row is None:
             return
         # Shielded: the process may be about to end, and a cancellation must not cut the write off.
@@ -74,7 +78,7 @@ def push(
     execute.enqueue_in(unit, lane, str(execution_id), delay, str(execution_id))
 
 
-async def _run(worker: WorkerContext, row: Row[Any]) -> Ending:
+async def _run(worker: WorkerContext, row: Claimed) -> Ending:
     if row.code is None:
         return failed("The function was deleted before the call ran.")
     if not row.is_active:
@@ -87,16 +91,16 @@ async def _run(worker: WorkerContext, row: Row[Any]) -> Ending:
             secrets = await _secrets(worker.app, row)
             outcome = await worker.sandbox.run(_invocation(worker.app, row, secrets), ask)
     except (UnavailableError, LeaseLostError) as error:
-        # A secret that cannot be read stays so.
-        again = Again.NEVER if isinstance(error, UnreadableSecretError) else Again.ALWAYS
-        return failed(error.message, again)
+        # A secret that cannot be read stays so, and code that asked has begun.
+        for_good = isinstance(error, UnreadableSecretError | LeaseLostError)
+        return failed(error.message, Again.NEVER if for_good else Again.ALWAYS)
     except Exception:
         log.exception("executions.sandbox_failed", execution_id=str(row.id))
         return failed("The platform could not run the call; its log says why.", Again.IF_IDEMPOTENT)
     return await _ending(row, outcome)
 
 
-async def _ending(row: Row[Any], outcome: Outcome) -> Ending:
+async def _ending(row: Claimed, outcome: Outcome) -> Ending:
     function = f"{row.function_namespace}/{row.function_name}"
     if outcome.deprecation:
         log.warning("functions.deprecated", function=function, reason=outcome.deprecation)
@@ -112,7 +116,7 @@ async def _ending(row: Row[Any], outcome: Outcome) -> Ending:
         return failed("The platform could not read the call's result; its log says why.")
 
 
-async def _secrets(context: AppContext, row: Row[Any]) -> JsonObject:
+async def _secrets(context: AppContext, row: Claimed) -> JsonObject:
     """What the context of trusted code has besides; nobody else's code gets a secret."""
     if not row.shared:
         return {}
@@ -121,7 +125,8 @@ async def _secrets(context: AppContext, row: Row[Any]) -> JsonObject:
     return {"secrets": dict(values)}
 
 
-def _invocation(context: AppContext, row: Row[Any], secrets: JsonObject) -> Invocation:
+def _invocation(context: AppContext, row: Claimed, secrets: JsonObject) -> Invocation:
+    assert row.code is not None
     return Invocation(
         execution_id=str(row.id),
         namespace=row.function_namespace,
@@ -137,7 +142,7 @@ def _invocation(context: AppContext, row: Row[Any], secrets: JsonObject) -> Invo
     )
 
 
-def _call_context(context: AppContext, row: Row[Any]) -> JsonObject:
+def _call_context(context: AppContext, row: Claimed) -> JsonObject:
     return {
         **(row.trigger_data or {}),
         "user_id": str(row.user_id),
@@ -151,7 +156,7 @@ def _call_context(context: AppContext, row: Row[Any]) -> JsonObject:
     }
 
 
-def _access_token(context: AppContext, row: Row[Any]) -> str:
+def _access_token(context: AppContext, row: Claimed) -> str:
     limits = context.settings.function
     lifetime = min(row.timeout_seconds + limits.token_buffer_seconds, limits.max_token_seconds)
     claims = AccessClaims(
@@ -165,7 +170,7 @@ def _access_token(context: AppContext, row: Row[Any]) -> str:
 
 
 async def _conclude(
-    worker: WorkerContext, row: Row[Any], ending: Ending, *, at_once: bool = False
+    worker: WorkerContext, row: Claimed, ending: Ending, *, at_once: bool = False
 ) -> None:
     """Write how an attempt ended, then have it followed by another one or tell who waits."""
     delay = _delay(worker.app, row, ending, at_once=at_once)
@@ -181,9 +186,7 @@ async def _conclude(
         await announce(worker.app.redis, row.id, written.status, written.output_json, written.error)
 
 
-def _delay(
-    context: AppContext, row: Row[Any], ending: Ending, *, at_once: bool
-) -> timedelta | None:
+def _delay(context: AppContext, row: Claimed, ending: Ending, *, at_once: bool) -> timedelta | None:
     """How long until the next attempt; None when this was the last one."""
     if ending.again is Again.NEVER or (ending.again is Again.IF_IDEMPOTENT and not row.idempotent):
         return None
@@ -191,6 +194,22 @@ def _delay(
     if row.attempt >= policy.max_attempts:
         return None
     return timedelta(0) if at_once else policy.delay_after(row.attempt)
+
+
+async def _disclaim(worker: WorkerContext, execution_id: UUID) -> None:
+    """Take back a claim whose answer was lost, when the database is there again.
+
+    This worker lives, so nobody else would ever look at what carries its name.
+    """
+    pause = 0.1
+    while not worker.lease_lost.is_set():
+        try:
+            await attempts.disclaim(worker.app, execution_id, worker.worker_id)
+        except (SQLAlchemyError, OSError):
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _MAX_PAUSE_SECONDS)
+        else:
+            return
 
 
 async def _write(

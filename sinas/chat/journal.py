@@ -43,12 +43,18 @@ _LINE = Line.__slots__[:-1]  # in the order of HISTORY's columns; pictures come 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a turn is about, and who asks. `agent` is None when it was deleted since."""
+    """What a turn is about, and who asks.
+
+    Attributes:
+        agent: None when it was deleted since.
+        has_paused: Whether an execution of the chat waits for input.
+    """
 
     principal: Principal
     chat: Chat
     agent: Agent | None
     provider: LlmProvider | None
+    has_paused: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +105,8 @@ class Journal:
         principal = deferred_principal(
             {**row}, self.turn.access, self.turn.parent_execution_id, row["parent_depth"] or 0
         )
-        return Subject(principal, row["Chat"], row["Agent"], row["LlmProvider"])
+        chat, agent, provider = row["Chat"], row["Agent"], row["LlmProvider"]
+        return Subject(principal, chat, agent, provider, row["has_paused"])
 
     async def history(self, session: AsyncSession, window: int) -> list[Line]:
         """The newest messages, oldest first; enough rows for `window` messages with all results.

@@ -25,6 +25,7 @@ from sinas.models import (
     Agent,
     Chat,
     Execution,
+    ExecutionStatus,
     LlmProvider,
     Message,
     ToolCall,
@@ -120,15 +121,28 @@ _parent_depth = (
     .where(Execution.id == bindparam("parent_execution_id", type_=Uuid()))
     .scalar_subquery()
 )
+_has_paused = (
+    select(Execution.id)
+    .where(Execution.chat_id == Chat.id, Execution.status == ExecutionStatus.AWAITING_INPUT)
+    .correlate(Chat)
+    .exists()
+)
 SUBJECT: Final = (
-    select(Chat, Agent, LlmProvider, _parent_depth.label("parent_depth"), *PRINCIPAL_COLUMNS)
+    select(
+        Chat,
+        Agent,
+        LlmProvider,
+        _parent_depth.label("parent_depth"),
+        _has_paused.label("has_paused"),
+        *PRINCIPAL_COLUMNS,
+    )
     .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
     .outerjoin(LlmProvider, LlmProvider.id == _provider_id)
     .outerjoin(User, (User.id == bindparam("user_id")) & User.is_active)
     .where(Chat.id == bindparam("chat_id"))
 )
-"""Chat, agent, provider (the agent's, else the default), the user's rights, and the depth of the
-execution whose code sent the message."""
+"""Chat, agent, provider (the agent's, else the default), the user's rights, the depth of the
+execution whose code sent the message, and whether one of the chat waits for input."""
 
 HISTORY: Final = (
     select(

@@ -222,6 +222,7 @@ class _Run:
             principal=subject.principal,
             chat_id=self.turn.chat_id,
             agent_input=subject.chat.agent_input,
+            has_paused=subject.has_paused,
         )
         found: dict[str, Tool] = {}
         for provider in self.context.tools:

@@ -47,11 +47,13 @@ class ToolContext:
     Attributes:
         principal: The caller, with the rights they hold now; tools gain none through the model.
         agent_input: Validated input of the chat, for parameter templates.
+        has_paused: Whether an execution of the chat waits for input.
     """
 
     principal: Principal
     chat_id: UUID
     agent_input: JsonObject
+    has_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -350,3 +350,31 @@ async def test_usage_is_counted_over_all_rounds(talks: Talks) -> None:
     assert (sent["usage"]["cost_usd"], sent["usage"]["unpriced_calls"]) == (None, 2)
     async with talk.context.sessions() as session:
         assert await session.scalar(select(Turn.rounds)) == 1
+
+
+async def test_a_function_that_asks_is_continued_in_a_later_turn(talks: Talks) -> None:
+    code = "def handler(i, c):\n    return {'paid to': input('To whom?')}"
+    function = {"code": code, "shared_pool": True}
+    talk = await with_function(talks, (Call("shop__echo", "{}"),), function=function)
+    await talk.stream("pay")
+    (execution,) = await executions(talk)
+    paused = {
+        "status": "awaiting_input",
+        "execution_id": str(execution.id),
+        "prompt": "To whom?",
+    }
+    messages = (await talk.detail())["messages"]
+    assert [orjson.loads(m["content"]) for m in messages if m["role"] == "tool"] == [paused]
+
+    arguments = orjson.dumps({"execution_id": str(execution.id), "input": {"value": "Ada"}})
+    go_on = Call("continue_execution", arguments.decode())
+    talks.llm.script("scripted", [Answer(calls=(go_on,)), FINAL])
+    seen = await talk.stream("to Ada")
+    (end,) = [data for name, data in tool_events(seen) if name == "tool_end"]
+    assert orjson.loads(end["result"]) == {"paid to": "Ada"}
+    offered = [tool["function"]["name"] for tool in talks.llm.requests[-1].body["tools"]]
+    assert "continue_execution" in offered
+    talks.llm.script("scripted", [FINAL])
+    await talk.stream("thanks")
+    later = [tool["function"]["name"] for tool in talks.llm.requests[-1].body["tools"]]
+    assert "continue_execution" not in later

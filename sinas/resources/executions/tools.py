@@ -31,9 +31,9 @@ class ExecutionTools:
         context: ToolContext,
         session: AsyncSession,
     ) -> Sequence[Tool]:
-        """The tool with the ids it takes, or none; by one query."""
+        """The tool with the ids it takes, or none; by one query where something waits."""
         principal = context.principal
-        if not principal.can("sinas.executions.update:own"):
+        if not context.has_paused or not principal.can("sinas.executions.update:own"):
             return ()
         waiting = await waiting_in_chat(session, context.chat_id, principal.user_id)
         if not waiting:

@@ -412,7 +412,7 @@ class TestTool:
     async def offered(self, context: AppContext, chat: Any, user_id: Any) -> list[Tool]:
         agent = await make_agent(context, await make_user(context))
         principal = await context.authenticator.by_user(user_id)
-        turn = ToolContext(principal=principal, chat_id=chat.id, agent_input={})
+        turn = ToolContext(principal=principal, chat_id=chat.id, agent_input={}, has_paused=True)
         async with context.sessions() as session:
             return list(await ExecutionTools(context).offer(agent, turn, session))
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from sinas.chat.channel import stream_key
-from sinas.models import Execution, ToolCall, Turn, TurnStatus, Worker
+from sinas.models import Agent, Execution, ToolCall, Turn, TurnStatus, Worker
 from sinas.queue.job import Queue
 from tests.chat.support import Live, Talk, Talks, text_of, until
 from tests.factories.chats import make_chat, make_message, make_turn
@@ -122,13 +122,15 @@ async def test_a_function_that_runs_meanwhile_runs_once(
 ) -> None:
     from sinas.worker import open_worker
 
-    # Its effect is a request to the scripted upstream, which counts them.
+    # Its effect is an agent, which has another name each time.
     code = (
-        "import http.client, time\n"
+        "import json, time, urllib.request\n"
         "def handler(input_data, context):\n"
-        f"    there = http.client.HTTPConnection({talks.llm.url.removeprefix('http://')!r})\n"
-        "    there.request('POST', '/v1/chat/completions', '{\"model\": \"effect\"}')\n"
-        "    there.getresponse().read()\n"
+        "    headers = {'Authorization': 'Bearer ' + context['access_token'],\n"
+        "               'Content-Type': 'application/json'}\n"
+        "    body = json.dumps({'namespace': 'effect', 'name': 'a' + uuid.uuid4().hex}).encode()\n"
+        "    where = context['api_url'] + '/api/v1/agents'\n"
+        "    urllib.request.urlopen(urllib.request.Request(where, body, headers)).read()\n"
         "    time.sleep(1.5)\n"
         "    return {'found': 7}\n"
     )
@@ -143,7 +145,7 @@ async def test_a_function_that_runs_meanwhile_runs_once(
             await expire(agent_worker)
             stored = await settled(talk, stream)
     assert "".join(stored) == begins + words(5).text
-    assert [r.model for r in talks.llm.requests].count("effect") == 1
+    assert await _effects(talks) == 1
     async with talk.context.sessions() as session:
         assert await session.scalar(select(func.count()).select_from(Execution)) == 1
         assert await session.scalar(select(ToolCall.status)) == "done"
@@ -153,8 +155,14 @@ async def test_a_function_that_runs_meanwhile_runs_once(
     assert (replay.count("tool_start"), replay.count("tool_end")) == (1, 1)
 
 
+async def _effects(talks: Talks) -> int:
+    async with talks.context.sessions() as session:
+        made = select(func.count()).select_from(Agent).where(Agent.namespace == "effect")
+        return await session.scalar(made) or 0
+
+
 async def _has_effect(talks: Talks) -> bool:
-    return any(request.model == "effect" for request in talks.llm.requests)
+    return await _effects(talks) > 0
 
 
 async def test_a_result_nobody_was_told_is_told_by_the_successor(

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -122,6 +123,7 @@ class EgressProxy(SandboxSocket):
         self._open = 0
         self._lookups = asyncio.Semaphore(_MAX_LOOKUPS)
         self._logged: set[tuple[str, int]] = set()
+        self._checks: set[Callable[[], bool]] = set()
 
     @override
     async def serve(self, caller: Stream) -> None:
@@ -131,14 +133,14 @@ class EgressProxy(SandboxSocket):
         except _RefusedError as refused:
             await _refuse(caller[1], refused)
         else:
-            await _exchange(caller, server)
+            await self._exchange(caller, server)
         finally:
             self._open -= 1
 
     async def _connected(self, caller: Stream) -> Stream:
         """A connection to where the caller wants, which has been told that it has it."""
         reader, writer = caller
-        if self._open > _MAX_CONNECTIONS:
+        if self._open > _MAX_CONNECTIONS + self._end_those_over():
             raise _RefusedError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 f"This sandbox has {_MAX_CONNECTIONS} connections open already.",
@@ -183,6 +185,40 @@ class EgressProxy(SandboxSocket):
             f"'{host}:{port}' did not answer within {_CONNECT_SECONDS:g} s.",
         )
 
+    async def _exchange(self, caller: Stream, server: Stream) -> None:
+        """Carry bytes until both sides ended, nothing has moved for long, or the caller is gone."""
+        loop = asyncio.get_running_loop()
+        moved_at = loop.time()
+        timer: asyncio.TimerHandle
+
+        def moved() -> None:
+            nonlocal moved_at
+            moved_at = loop.time()
+
+        def is_over() -> bool:
+            # A Unix socket tells a caller that is gone from one that has nothing more to say.
+            over = is_gone(caller[1], 0) or loop.time() - moved_at > _IDLE_SECONDS
+            for _, writer in (caller, server) if over else ():
+                writer.transport.abort()
+            return over
+
+        def watch() -> None:
+            nonlocal timer
+            if not is_over():
+                timer = loop.call_later(_WATCH_SECONDS, watch)
+
+        timer = loop.call_later(_WATCH_SECONDS, watch)
+        self._checks.add(is_over)
+        try:
+            await splice(caller, server, moved)
+        finally:
+            self._checks.discard(is_over)
+            timer.cancel()
+
+    def _end_those_over(self) -> int:
+        """End connections of callers that are gone, without waiting for their next check."""
+        return sum(is_over() for is_over in self._checks)
+
     def _log_refusal(self, host: str, port: int) -> None:
         # Once for each: a function may try without end.
         if (host, port) not in self._logged and len(self._logged) < _MAX_LOGGED:
@@ -198,29 +234,3 @@ async def _refuse(writer: asyncio.StreamWriter, refused: _RefusedError) -> None:
         f"Content-Length: {len(sentence) + 1}\r\nConnection: close\r\n\r\n{sentence}\n".encode()
     )
     await writer.drain()
-
-
-async def _exchange(caller: Stream, server: Stream) -> None:
-    """Carry bytes until both sides ended, nothing has moved for long, or the caller is gone."""
-    loop = asyncio.get_running_loop()
-    moved_at = loop.time()
-    timer: asyncio.TimerHandle
-
-    def moved() -> None:
-        nonlocal moved_at
-        moved_at = loop.time()
-
-    def watch() -> None:
-        nonlocal timer
-        # A Unix socket tells a caller that is gone from one that only has nothing more to say.
-        if is_gone(caller[1], 0) or loop.time() - moved_at > _IDLE_SECONDS:
-            for _, writer in (caller, server):
-                writer.transport.abort()
-        else:
-            timer = loop.call_later(_WATCH_SECONDS, watch)
-
-    timer = loop.call_later(_WATCH_SECONDS, watch)
-    try:
-        await splice(caller, server, moved)
-    finally:
-        timer.cancel()

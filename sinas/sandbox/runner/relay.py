@@ -133,7 +133,11 @@ async def _carry(client: socket.socket, upstream: str, callers: Callers) -> None
             caller[1].close()
 
 
-async def splice(left: Stream, right: Stream, moved: Callable[[], None] = lambda: None) -> None:
+async def splice(
+    left: Stream,
+    right: Stream,
+    moved: Callable[[], None] = lambda: None,
+) -> None:
     """Copy both ways until both sides have ended, or one is lost; closes both.
 
     Args:

@@ -36,13 +36,12 @@ class RetryPolicy:
 
     @classmethod
     def of(cls, retry: JsonObject | None, defaults: QueueSettings) -> "RetryPolicy":
-        """What a function says, or else the installation."""
-        if retry is None:
-            return cls(defaults.max_retries, defaults.retry_delay, "exponential")
+        """What a function says, and the installation where it says nothing."""
+        given = {key: value for key, value in (retry or {}).items() if value is not None}
         return cls(
-            cast("int", retry["max_attempts"]),
-            cast("float", retry["delay_seconds"]),
-            cast("Backoff", retry["backoff"]),
+            cast("int", given.get("max_attempts", defaults.max_retries)),
+            cast("float", given.get("delay_seconds", defaults.retry_delay)),
+            cast("Backoff", given.get("backoff", "exponential")),
         )
 
     def delay_after(self, attempt: int) -> timedelta:

@@ -208,7 +208,7 @@ class ExecutionService:
                 f"The key '{trigger.client_key}' was used for a call with another input; use a "
                 "new key for a new call."
             )
-            raise InvalidInputError(message, [FieldError("Idempotency-Key", message)])
+            raise InvalidInputError(message, [FieldError("input", message)])
         return Started(execution_id=known.id, timeout_seconds=known.timeout_seconds, is_new=False)
 
     async def start_many(

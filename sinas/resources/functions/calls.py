@@ -44,6 +44,8 @@ class FunctionCalls:
             ForbiddenError: No grant.
             NotFoundError: No such function, or it is inactive.
             PayloadTooLargeError: The input is too large; nothing is on record.
+            InvalidInputError: The trigger's `client_key` was used with another input.
+            TooDeepError: The caller is code at the end of the longest chain that is allowed.
         """
         # One insert is all that is written, and it is the last thing to happen.
         async with self.context.statement_unit() as unit:
@@ -66,15 +68,17 @@ class FunctionCalls:
         given: JsonObject,
         trigger: Trigger,
         *,
+        execution_id: UUID | None = None,
         wait_seconds: float | None = None,
         must_own: bool = False,
     ) -> tuple[UUID, ExecutionEnd | None]:
         """Accept a call and wait for its end: the execution's id, and its end if it came.
 
         `wait_seconds` limits only the wait; without it the wait is as long as the call may take
-        plus as long again in the queue. Raises as `start` does.
+        plus as long again in the queue. The id is another one than `execution_id` when the
+        trigger's key has an execution already. Raises as `start` does.
         """
-        execution_id = uuid7()
+        execution_id = execution_id or uuid7()
         # Listening begins before the commit, so that no end can be missed.
         async with self.context.signals.listen(channel(execution_id)) as listener:
             started = await self.start(

@@ -5,11 +5,12 @@ from datetime import timedelta
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Header, Response
 
 from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.egress.callbacks import check_callback_url
+from sinas.kit.ids import uuid7
 from sinas.models import Function, TriggerType
 from sinas.resources.executions.events import ExecutionEnd
 from sinas.resources.executions.service import Trigger
@@ -29,6 +30,7 @@ from sinas.web.problems import PROBLEM_RESPONSES
 router = APIRouter(tags=["functions"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
 
 _RUNTIME_API = "runtime-api"
+_REPLAYED = "Idempotency-Replayed"
 
 
 async def _calls(
@@ -49,9 +51,27 @@ Calls = Annotated[FunctionCalls, Depends(_calls)]
 Discovery = Annotated[FunctionService, Depends(_functions)]
 
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Names the call: a second one of yours with the same key, to the same "
+        "function, is the first one, and its answer has `Idempotency-Replayed: true`. With "
+        "another input it is refused with 422.",
+    ),
+]
+
+
 @router.post("/functions/{namespace}/{name}/execute")
 async def execute_function(
-    namespace: str, name: str, body: FunctionExecute, calls: Calls
+    namespace: str,
+    name: str,
+    body: FunctionExecute,
+    calls: Calls,
+    response: Response,
+    key: IdempotencyKey = None,
 ) -> FunctionExecuteRead:
     """Call a function and wait for its result.
 
@@ -61,10 +81,17 @@ async def execute_function(
     with `input()`, the result is `{"status": "awaiting_input", "execution_id", "prompt"}`;
     `POST /executions/{execution_id}/continue` answers it.
     """
-    trigger = Trigger(type=TriggerType.API, id=_RUNTIME_API)
-    execution_id, end = await calls.run(
-        namespace, name, body.input, trigger, wait_seconds=body.timeout
+    trigger = Trigger(
+        type=TriggerType.API,
+        id=body.trigger_id or _RUNTIME_API,
+        client_key=key or body.trigger_id,
     )
+    fresh = uuid7()
+    execution_id, end = await calls.run(
+        namespace, name, body.input, trigger, execution_id=fresh, wait_seconds=body.timeout
+    )
+    if execution_id != fresh:
+        response.headers[_REPLAYED] = "true"
     return _answer(execution_id, end)
 
 
@@ -73,11 +100,18 @@ async def execute_function(
     status_code=202,
 )
 async def execute_function_async(
-    namespace: str, name: str, body: FunctionExecuteAsync, calls: Calls
+    namespace: str,
+    name: str,
+    body: FunctionExecuteAsync,
+    calls: Calls,
+    response: Response,
+    key: IdempotencyKey = None,
 ) -> FunctionExecuteAsyncRead:
     """Queue a call of a function. Its input is validated first, as for a call that waits."""
-    trigger = _background(body, calls.context.settings.function.callback_url_hosts)
+    trigger = _background(body, key, calls.context.settings.function.callback_url_hosts)
     started = await calls.start(namespace, name, body.input, trigger)
+    if not started.is_new:
+        response.headers[_REPLAYED] = "true"
     return FunctionExecuteAsyncRead(execution_id=started.execution_id, status="queued")
 
 
@@ -90,12 +124,13 @@ async def discover_functions(
     return await functions.discover(skip=skip, limit=limit)
 
 
-def _background(body: FunctionExecuteAsync, callback_hosts: str) -> Trigger:
+def _background(body: FunctionExecuteAsync, key: str | None, callback_hosts: str) -> Trigger:
     if body.callback_url is not None:
         check_callback_url(callback_hosts, body.callback_url)
     return Trigger(
         type=TriggerType.API,
         id=body.trigger_id or _RUNTIME_API,
+        client_key=key or body.trigger_id,
         background=True,
         delay=timedelta(seconds=body.delay_seconds or 0),
         callback_url=body.callback_url,

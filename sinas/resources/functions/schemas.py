@@ -29,6 +29,42 @@ WaitSeconds = Annotated[
     Field(ge=1, le=86_400, description="Seconds to wait for the end; the call itself goes on."),
 ]
 
+Idempotent = Annotated[
+    bool,
+    Field(
+        description="Whether running it twice with the same input does no harm: an attempt that "
+        "fails, or whose worker dies, is then followed by another one."
+    ),
+]
+SecretName = Annotated[
+    str, Field(min_length=1, max_length=255, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+]
+EnabledSecrets = Annotated[
+    list[SecretName],
+    Field(
+        max_length=1000,
+        description="Secrets a shared-pool function gets, by name; null for all that its caller "
+        "may use.",
+    ),
+]
+
+
+class FunctionRetry(Input):
+    """How often a call is attempted; what is null is the installation's setting.
+
+    It counts for idempotent functions, and for every call whose code could not be started.
+    """
+
+    max_attempts: int | None = Field(
+        None, ge=1, le=10, description="The first one included; 1 for no other one."
+    )
+    delay_seconds: float | None = Field(
+        None, ge=0, le=86_400, description="From the end of the first attempt to the second."
+    )
+    backoff: Literal["exponential", "linear", "none"] | None = Field(
+        None, description="How the delay grows; `exponential` where it is null."
+    )
+
 
 class FunctionCreate(Input):
     """A new function."""
@@ -43,6 +79,9 @@ class FunctionCreate(Input):
     shared_pool: bool = False
     requires_approval: bool = False
     timeout: Timeout | None = None
+    idempotent: Idempotent = False
+    retry: FunctionRetry | None = None
+    enabled_secrets: EnabledSecrets | None = None
 
 
 class FunctionUpdate(Input):
@@ -58,6 +97,9 @@ class FunctionUpdate(Input):
     shared_pool: bool | None = None
     requires_approval: bool | None = None
     timeout: Timeout | None = None
+    idempotent: Idempotent | None = None
+    retry: FunctionRetry | None = None
+    enabled_secrets: EnabledSecrets | None = None
     is_active: bool | None = None
 
 
@@ -74,6 +116,9 @@ class FunctionRead(Stamped):
     shared_pool: bool
     requires_approval: bool
     timeout: int | None
+    idempotent: bool
+    retry: FunctionRetry | None
+    enabled_secrets: list[str] | None
     is_active: bool
 
     @computed_field  # type: ignore[prop-decorator]
@@ -102,14 +147,18 @@ class FunctionExecute(Input):
 
     input: JsonObject = Field(default_factory=dict)
     timeout: WaitSeconds | None = None
+    trigger_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=255,
+        description="Names the call: shown with its execution, and, where there is no header "
+        "`Idempotency-Key`, a second call of yours with the same id is the first one.",
+    )
 
 
 class FunctionExecuteAsync(FunctionExecute):
     """A call that is only queued. `timeout` is accepted and without effect: nobody waits."""
 
-    trigger_id: str | None = Field(
-        None, min_length=1, max_length=255, description="Shown with the execution."
-    )
     delay_seconds: int | None = Field(
         None, ge=0, le=2_592_000, description="How long after now the call may start."
     )

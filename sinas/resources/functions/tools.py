@@ -16,7 +16,7 @@ from sinas.errors import (
 )
 from sinas.models import Agent, Function, TriggerType
 from sinas.resources.executions.events import FAILED, tool_result
-from sinas.resources.executions.service import Trigger
+from sinas.resources.executions.service import TooDeepError, Trigger
 from sinas.resources.functions.calls import FunctionCalls
 from sinas.resources.functions.repository import FunctionRepository
 from sinas.resources.functions.tool_parameters import ConfiguredParameters, configured
@@ -114,5 +114,7 @@ def _refused(error: SinasError) -> ToolResult:
             return Failed("Permission denied", error.message)
         case NotFoundError():
             return Failed("Function not found", error.message)
+        case TooDeepError():
+            return Failed("Too many nested calls", error.message)
         case _:
             return Retry(error.message)

@@ -42,6 +42,9 @@ async def test_create_answers_the_function_and_makes_version_1(as_: SignIn) -> N
         "shared_pool": False,
         "requires_approval": False,
         "timeout": None,
+        "idempotent": False,
+        "retry": None,
+        "enabled_secrets": None,
         "is_active": True,
     }
     assert {key: made[key] for key in expected} == expected

@@ -3,30 +3,23 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
 from sinas.chat.turn import push_turn
 from sinas.context import TURN_STOP_PREFIX
 from sinas.db.unit import Unit
 from sinas.models import TERMINAL_TURN, Turn, TurnStatus
 
-_AT_WORK = (TurnStatus.QUEUED, TurnStatus.RUNNING)
-
 
 async def stop_turns(unit: Unit, executions: Sequence[UUID]) -> None:
-    """Stop the turns whose message code of these executions sent, once `unit` commits.
-
-    Not those that wait for people: nothing of them runs.
-    """
+    """Stop the turns whose message code of these executions sent, as `stop_turn` does."""
     statement = (
-        update(Turn)
-        .where(Turn.parent_execution_id.in_(executions), Turn.status.in_(_AT_WORK))
-        .values(stop_requested=True)
-        .returning(Turn.id)
-        .execution_options(synchronize_session=False)
+        select(Turn.id)
+        .where(Turn.parent_execution_id.in_(executions), Turn.status.not_in(TERMINAL_TURN))
+        .order_by(Turn.id)
     )
     for turn_id in (await unit.session.scalars(statement)).all():
-        unit.publish(f"{TURN_STOP_PREFIX}{turn_id}", b"1")
+        await stop_turn(unit, turn_id)
 
 
 async def stop_turn(unit: Unit, turn_id: UUID) -> TurnStatus | None:

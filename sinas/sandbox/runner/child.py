@@ -136,10 +136,10 @@ def _serve(
     request = json.loads(_read_frame())
     request["context"]["api_url"] = api_url
     if request["environment"]:
-        # Its path may lead through directories that this user may not enter.
-        root = environments if os.access(environments, os.X_OK) else f"/proc/self/fd/{_PACKAGES}"
         # Last, so that no package can stand in for a module of the standard library.
-        sys.path.append(os.path.join(root, request["environment"]))
+        sys.path.append(os.path.join(_packages(environments), request["environment"]))
+    else:
+        os.close(_PACKAGES)
     ask = Questions(request["context"]).ask if shared else None
     answer = execute(request, ask)
     if os.getpid() != own_pid:
@@ -151,6 +151,15 @@ def _serve(
         except (OSError, ValueError, AttributeError):
             continue  # closed or replaced by user code: nothing of ours is lost
     _write(frame(answer))
+
+
+def _packages(environments: str) -> str:
+    """The directory of environments, as this user can get there."""
+    if os.access(environments, os.X_OK):
+        os.close(_PACKAGES)
+        return environments
+    # Its path leads through directories that this user may not enter.
+    return f"/proc/self/fd/{_PACKAGES}"
 
 
 class Questions:

@@ -51,6 +51,13 @@ def value_of(outcome: Outcome) -> Any:
     return outcome.value
 
 
+def require_containment(sandbox: Sandbox) -> None:
+    """Fail before an attack runs where it could reach processes of this machine."""
+    status = sandbox.status()
+    if status.backend == "process":
+        assert "mount, process and IPC namespaces" in status.boundary, status.boundary
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what happens in the background, 30 s at most."""
     for _ in range(1500):

@@ -1,7 +1,6 @@
 """The worker's side: claims, leases, ends that are written once."""
 
 import asyncio
-from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -12,30 +11,13 @@ from sinas.models import Execution, ExecutionStatus, Function, User, Worker
 from sinas.resources.executions import attempts
 from sinas.resources.executions.ending import failed
 from sinas.resources.executions.events import channel, wait_for_end
-from sinas.resources.executions.jobs import ORPHANED, STOPPED, SWEEPS, execute
-from sinas.worker import RunningWorker, open_worker
+from sinas.resources.executions.jobs import ORPHANED, SWEEPS
+from sinas.worker import RunningWorker
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_user
-from tests.fixtures.state import in_own_task
+from tests.resources.executions.support import load, queued, until
 
 SLEEP = "import time\ndef handler(i, c):\n    time.sleep(60)"
-
-
-async def load(context: AppContext, row: Execution) -> Execution:
-    async with context.unit() as unit:
-        return await unit.session.get_one(Execution, row.id)
-
-
-async def until(context: AppContext, row: Execution, status: ExecutionStatus) -> Execution:
-    async with asyncio.timeout(10):
-        while (now := await load(context, row)).status is not status:
-            await asyncio.sleep(0.02)
-    return now
-
-
-async def queued(context: AppContext, row: Execution) -> None:
-    async with context.unit() as unit:
-        execute.enqueue(unit, str(row.id), timedelta(0), str(row.id))
 
 
 @pytest.fixture
@@ -88,17 +70,6 @@ async def test_the_calls_of_a_dead_worker_fail_and_waiting_callers_hear_of_it(
     assert end is not None
     assert (end.status, end.error) == (ExecutionStatus.FAILED, ORPHANED)
     assert (await load(context, alive)).status is ExecutionStatus.RUNNING
-
-
-async def test_a_draining_worker_writes_what_became_of_its_calls(
-    context: AppContext, function: Function
-) -> None:
-    row = await make_execution(context, function)
-    await queued(context, row)
-    async with in_own_task(open_worker("functions", context)):
-        await until(context, row, ExecutionStatus.RUNNING)
-    ended = await load(context, row)
-    assert (ended.status, ended.error) == (ExecutionStatus.FAILED, STOPPED)
 
 
 async def test_a_call_whose_function_or_owner_is_gone_fails(

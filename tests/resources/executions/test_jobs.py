@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, insert, update
 
 from sinas.context import AppContext
-from sinas.models import Execution, ExecutionStatus, Function, User, Worker
+from sinas.models import ExecutionStatus, Function, User, Worker
 from sinas.resources.executions import attempts
 from sinas.resources.executions.ending import failed
 from sinas.resources.executions.events import channel, wait_for_end

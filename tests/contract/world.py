@@ -135,8 +135,8 @@ async def _some_container(context: AppContext) -> str:
         worker = await session.scalar(living_workers(Queue.FUNCTIONS))
     if worker is None:
         return "nowhere"
-    name: str = worker.info["sandbox"]["idle"][0]["name"]
-    return name
+    sandbox: Any = worker.info["sandbox"]
+    return str(sandbox["idle"][0]["name"])
 
 
 async def build(context: AppContext, owner: User, *, endpoint: str | None = None) -> World:

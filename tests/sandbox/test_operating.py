@@ -6,9 +6,7 @@ from sinas.sandbox.base import Crashed, Sandbox
 from tests.sandbox.conftest import OpenSandbox, invocation, until, value_of
 
 SPIN = "def handler(i, c):\n    while True:\n        pass"
-HOLD = (
-    "import time\n\ndef handler(i, c):\n    kept = bytearray(64 * 2**20)\n    time.sleep(60)\n"
-)
+HOLD = "import time\n\ndef handler(i, c):\n    kept = bytearray(64 * 2**20)\n    time.sleep(60)\n"
 ECHO = "def handler(i, c):\n    return i"
 
 

@@ -23,6 +23,7 @@ from sinas.sandbox.base import Invocation, Profile, Returned
 from sinas.sandbox.doors import Doors, open_egress
 from sinas.sandbox.link import LinkLostError, RunnerLink
 from sinas.sandbox.owner import Owner
+from sinas.sandbox.runner.seccomp import is_known
 from sinas.sandbox.usage import Sample, process_tree
 from sinas.sandbox.wire import Limits
 from sinas.settings import Settings
@@ -46,6 +47,7 @@ _NETWORK = (
 _KERNEL = (
     "Functions share this machine's kernel, and read what their user may of its /usr and /etc."
 )
+_NO_FILTER = "System calls are not filtered on this kind of processor."
 _ONE_USER = (
     "Calls in the shared pool that run at the same time have one user: each can read and stop "
     "the others."
@@ -99,6 +101,8 @@ class _Level:
         found = [_KERNEL, _MEMORY]
         if not self.own_network:
             found.append(_NETWORK)
+        if not is_known():
+            found.append(_NO_FILTER)
         if not self.namespaces:
             found.append(
                 "Functions see this machine's files and processes as far as their user may, can "

@@ -21,7 +21,7 @@ def handler(input_data, context):
     return {
         "files": {one: os.listdir(one) for one in places},
         "processes": len(processes),
-        "strangers": [one for one in processes.values() if "runner" not in one],
+        "strangers": [one for one in processes.values() if one and "runner" not in one],
         "descriptors": sorted(os.listdir("/proc/self/fd")),
         "environment": sorted(os.environ),
         "threads": threading.active_count(),

@@ -4,6 +4,7 @@ import sys
 
 from . import preload  # noqa: F401 - for its effect
 from .isolate import enter
+from .seccomp import restrict
 from .server import forget_path, parse, serve
 
 
@@ -13,6 +14,7 @@ def main() -> None:
     forget_path()
     if config.isolation:
         enter(config.isolation)
+    restrict()
     serve(config)
 
 

@@ -33,8 +33,8 @@ _SYSCTLS = {
     "kernel/msgmni": "0",
     "kernel/sem": "0 0 0 0",
     "fs/mqueue/queues_max": "0",
-    "user/max_user_namespaces": "0",
 }
+_USER_SYSCTLS = {"user/max_user_namespaces": "0"}
 _TMP_INODES = 32_768
 _SET_INTERFACE_FLAGS, _UP = 0x8914, 1  # SIOCSIFFLAGS, IFF_UP of netdevice(7)
 _HOSTS = "127.0.0.1 localhost host.docker.internal\n"
@@ -82,11 +82,15 @@ def enter(isolation: Isolation) -> None:
     _build_root(isolation)
     if isolation.own_network:
         _start_loopback()
-    for name, value in _SYSCTLS.items():
+    # Those of users are for all of their namespace, which is the machine's where none was made.
+    for name, value in (_SYSCTLS | (_USER_SYSCTLS if uid else {})).items():
         try:
             _write(f"/proc/sys/{name}", value)
         except OSError:
             continue  # an older kernel lacks it; the namespace still ends with the sandbox
+    # The only user of a user namespace may write there what its first process may.
+    _mount("/proc/sys", "/proc/sys", None, _MS_BIND | _MS_REC)
+    _make_read_only("/proc/sys")
 
 
 def _build_root(isolation: Isolation) -> None:

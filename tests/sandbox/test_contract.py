@@ -206,19 +206,8 @@ class TestEnding:
         assert isinstance(outcome, Crashed)
         assert "SIGSEGV" in outcome.reason
 
-    @pytest.mark.parametrize(
-        "body",
-        [
-            "return len(str(7 ** (7 ** 9)))",
-            "import re; return re.match('(a+)+$', 'a' * 64 + 'b')",
-            """import signal
-    signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))
-    while True: pass""",
-        ],
-        ids=["arithmetic", "regex", "signals-blocked"],
-    )
-    async def test_endless_loops_are_killed(self, run: Run, body: str) -> None:
-        outcome = await run(f"def handler(i, c):\n    {body}", timeout=1)
+    async def test_endless_loop(self, run: Run) -> None:
+        outcome = await run("def handler(i, c):\n    return len(str(7 ** (7 ** 9)))", timeout=1)
         assert isinstance(outcome, TimedOut)
         assert outcome.timeout_seconds == 1
 
@@ -232,21 +221,6 @@ class TestEnding:
         outcome = await run(code)
         assert isinstance(outcome, OutOfMemory), outcome
         assert outcome.limit_mb == MEMORY_MB
-        assert value_of(await run("def handler(i, c):\n    return 'alive'")) == "alive"
-
-    async def test_fork_bomb(self, run: Run) -> None:
-        code = """
-            import os
-
-            def handler(input_data, context):
-                while True:
-                    try:
-                        os.fork()
-                    except OSError:
-                        pass
-        """
-        outcome = await run(code, timeout=2)
-        assert isinstance(outcome, TimedOut | OutOfMemory | Crashed), outcome
         assert value_of(await run("def handler(i, c):\n    return 'alive'")) == "alive"
 
     async def test_a_fork_that_returns_does_not_answer_twice(self, run: Run) -> None:

@@ -1,4 +1,4 @@
-"""The platform as real processes, whose agent worker is killed in the middle of its work."""
+"""The platform as real processes, whose workers are killed in the middle of their work."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 import httpx
 
@@ -36,15 +37,19 @@ PARTS = {
     "scheduler": ("scheduler",),
 }
 WORDS = words(40, delay=0.02)
+# Its effect is an agent, which has another name each time.
 CODE = """\
-import http.client, time
+import json, time, urllib.request
 
 def handler(input_data, context):
-    there = http.client.HTTPConnection("{host}")
-    there.request("POST", "/v1/chat/completions", '{{"model": "effect"}}')
-    there.getresponse().read()
-    time.sleep(0.4)
-    return {{"found": 7}}
+    name = "e" + context["execution_id"].replace("-", "") + "_" + uuid.uuid4().hex
+    body = json.dumps({"namespace": "effect", "name": name}).encode()
+    headers = {"Authorization": "Bearer " + context["access_token"],
+               "Content-Type": "application/json"}
+    where = context["api_url"] + "/api/v1/agents"
+    urllib.request.urlopen(urllib.request.Request(where, body, headers)).read()
+    time.sleep(input_data.get("seconds", 0.4))
+    return {"found": 7}
 """
 Kind = Literal["words", "tools"]
 
@@ -128,7 +133,7 @@ class Platform:
     async def killed_turn(self, kind: Kind, after_seconds: float) -> Outcome:
         """One turn; the agent worker is killed `after_seconds`, and another one started."""
         chat_id = await self.chat(kind)
-        self.llm.requests.clear()
+        before = sum((await self.effects()).values())
         path = f"/chats/{chat_id}/messages/stream"
         seen: list[Seen] = []
         async with asyncio.timeout(60):
@@ -138,7 +143,7 @@ class Platform:
                     killing = group.create_task(self._kill_and_start(after_seconds))
                     seen.extend([event async for event in live_events(response)])
                     await killing
-            faults = await self._faults(chat_id, channel, seen, kind)
+            faults = await self._faults(chat_id, channel, seen, kind, before)
         return Outcome(kind, after_seconds, tuple(faults), await self._takeovers(channel))
 
     async def _kill_and_start(self, after_seconds: float) -> None:
@@ -146,7 +151,19 @@ class Platform:
         self.kill("agents")
         self.start("agents")
 
-    async def _faults(self, chat_id: str, channel: str, seen: list[Seen], kind: Kind) -> list[str]:
+    async def effects(self) -> Counter[UUID]:
+        """How often the code of each execution had its effect."""
+        from sqlalchemy import select
+
+        from sinas.models import Agent
+
+        async with self.context.sessions() as session:
+            names = await session.scalars(select(Agent.name).where(Agent.namespace == "effect"))
+            return Counter(UUID(name[1:33]) for name in names)
+
+    async def _faults(
+        self, chat_id: str, channel: str, seen: list[Seen], kind: Kind, before: int
+    ) -> list[str]:
         faults = []
         stored = (await self.client.get(f"/chats/{chat_id}")).json()["messages"]
         replies = [m["content"] or "" for m in stored if m["role"] == "assistant"]
@@ -163,7 +180,8 @@ class Platform:
         if [e.id for e in replay if _after(e, middle)] != [e.id for e in rest]:
             faults.append("the rest of the replay differs from the whole of it")
         if kind == "tools":
-            faults += self._tool_faults(stored, replay)
+            effects = sum((await self.effects()).values()) - before
+            faults += self._tool_faults(stored, replay, effects)
         following = await self.client.post(
             f"/chats/{chat_id}/messages", json={"content": "next"}, timeout=60
         )
@@ -171,8 +189,9 @@ class Platform:
             faults.append(f"the next message: {following.text}")
         return faults
 
-    def _tool_faults(self, stored: list[dict[str, Any]], replay: list[Seen]) -> list[str]:
-        effects = sum(1 for request in self.llm.requests if request.model == "effect")
+    def _tool_faults(
+        self, stored: list[dict[str, Any]], replay: list[Seen], effects: int
+    ) -> list[str]:
         results = [m["tool_call_id"] for m in stored if m["role"] == "tool"]
         calls = [call["id"] for m in stored for call in m["tool_calls"] or ()]
         told = Counter(e.name for e in replay)
@@ -204,14 +223,23 @@ def _after(event: Seen, other: Seen) -> bool:
 
 
 @asynccontextmanager
-async def platform(servers: Servers, folder: Path) -> AsyncIterator[Platform]:
-    """Everything running, with an agent `words` and an agent `tools` that calls a function."""
+async def platform(
+    servers: Servers, folder: Path, *, number: int = 15, **environ: str
+) -> AsyncIterator[Platform]:
+    """Everything running, with an agent `words` and an agent `tools` that calls a function.
+
+    Args:
+        servers: Where a database is made for it.
+        folder: For its files and logs.
+        number: Of its Redis database; platforms that may run at the same time have different ones.
+        environ: Variables of its processes.
+    """
     from sinas.auth.tokens import AccessClaims
     from sinas.context import open_context
     from sinas.seed import seed
 
-    name = f"{servers.run.root.name}-killing"
-    redis = _redis(servers)
+    name = f"{servers.run.root.name}-killing-{number}"
+    redis = _redis(servers, number)
     async with AsyncExitStack() as stack:
         database = await servers.clone(name)
         stack.push_async_callback(servers.drop, name)
@@ -219,7 +247,7 @@ async def platform(servers: Servers, folder: Path) -> AsyncIterator[Platform]:
         context = await stack.enter_async_context(open_context(settings))
         await seed(context)
         llm = await stack.enter_async_context(LlmUpstream())
-        made = Platform(context, llm, folder, _environ(settings))
+        made = Platform(context, llm, folder, _environ(settings) | environ)
         stack.push_async_callback(made.stop)
         user = await _furnish(made)
         token = context.signer.mint(
@@ -246,12 +274,10 @@ async def _furnish(made: Platform) -> Any:
     context, llm = made.context, made.llm
     user = await make_user(context, email=ADMIN_EMAIL, roles=("Admins",))
     provider = await make_provider(context, llm.openai_url)
-    code = CODE.format(host=llm.url.removeprefix("http://"))
-    await make_function(context, user, code, namespace="shop", name="find")
+    await make_function(context, user, CODE, namespace="shop", name="find")
     calls = Answer(chunks=("Let me look. ",), calls=(Call("shop__find", id="call_0"),))
     llm.script("words", [WORDS])
     llm.script("tools", [calls, WORDS], by="round")
-    llm.script("effect", [words(1)])
     await make_agent(context, user, provider=provider, model="words", name="words")
     await make_agent(
         context, user, provider=provider, model="tools", name="tools",
@@ -260,10 +286,10 @@ async def _furnish(made: Platform) -> Any:
     return user
 
 
-def _redis(servers: Servers) -> str:
+def _redis(servers: Servers, number: int) -> str:
     """A database number that no xdist worker of the run uses."""
     base = servers.redis.split("?")[0]
-    return f"{base}?db=15" if base.startswith("unix") else f"{base.rstrip('/')}/15"
+    return f"{base}?db={number}" if base.startswith("unix") else f"{base.rstrip('/')}/{number}"
 
 
 def _environ(settings: Any) -> dict[str, str]:

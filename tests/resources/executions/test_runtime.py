@@ -41,7 +41,9 @@ async def test_filters(context: AppContext, as_: SignIn) -> None:
     b = await make_function(context, user, namespace="two", name="same")
     chat = await make_chat(context, user, None)
     first = await make_execution(context, a, status=ExecutionStatus.COMPLETED, chat_id=chat.id)
-    second = await make_execution(context, b, trigger_type=TriggerType.AGENT)
+    second = await make_execution(
+        context, b, trigger_type=TriggerType.AGENT, parent_execution_id=first.id
+    )
 
     async def found(**params: str) -> set[str]:
         answer = await client.get("/executions", params=params)
@@ -56,6 +58,8 @@ async def test_filters(context: AppContext, as_: SignIn) -> None:
     assert await found(status="PENDING") == {str(second.id)}
     assert await found(chat_id=str(chat.id)) == {str(first.id)}
     assert await found(trigger_type="agent") == {str(second.id)}
+    assert await found(parent_execution_id=str(first.id)) == {str(second.id)}
+    assert await found(batch_id=str(first.id)) == set()
     for bad in ({"status": "done"}, {"trigger_type": "x"}, {"chat_id": "x"}, {"limit": "0"}):
         assert (await client.get("/executions", params=bad)).status_code == 422
 

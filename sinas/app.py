@@ -23,6 +23,7 @@ EXPOSED_HEADERS = [
     "X-Stream-Channel",
     "X-Chat-ID",
     "X-Execution-ID",
+    "Idempotency-Replayed",
     "X-Next-Cursor",
     "X-Truncated",
     "Retry-After",

@@ -92,10 +92,12 @@ async def told_of(client: httpx.AsyncClient, batch_id: str) -> Any:
     return answer.json()
 
 
-async def call(client: httpx.AsyncClient, server: Outside, given: dict[str, Any]) -> str:
+async def call(
+    client: httpx.AsyncClient, server: Outside, given: dict[str, Any], trigger: str = "mine"
+) -> str:
     answer = await client.post(
         f"{NAME}/execute/async",
-        json={"input": given, "trigger_id": "mine", "callback_url": f"{server.url}/done"},
+        json={"input": given, "trigger_id": trigger, "callback_url": f"{server.url}/done"},
     )
     assert answer.status_code == 202, answer.text
     key: str = answer.json()["execution_id"]
@@ -196,7 +198,7 @@ async def test_two_schedulers_tell_once(
     calling: AppContext, client: httpx.AsyncClient, server: Outside
 ) -> None:
     for n in range(5):
-        await call(client, server, {"n": n})
+        await call(client, server, {"n": n}, f"mine:{n}")
     await until(
         lambda: client.get("/executions", params={"status": "completed"}),
         lambda answer: len(answer.json()) == 5,

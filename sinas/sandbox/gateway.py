@@ -23,6 +23,7 @@ class SandboxSocket(ABC):
         self._path = path
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
 
     async def start(self) -> None:
         """Listen."""
@@ -31,6 +32,7 @@ class SandboxSocket(ABC):
 
     async def aclose(self) -> None:
         """Stop listening and end every connection."""
+        self._closing = True
         if self._server is not None:
             self._server.close()
         for task in self._tasks:
@@ -50,6 +52,10 @@ class SandboxSocket(ABC):
         try:
             with contextlib.suppress(OSError, EOFError):
                 await self.serve((reader, writer))
+        except asyncio.CancelledError:
+            # Python 3.11 reports a cancelled task of a server as an error of the loop.
+            if not self._closing:
+                raise
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -302,11 +302,16 @@ class TestLimits:
             over.set()
 
     async def test_closing_ends_every_connection(
-        self, tmp_path: Path, proxy: EgressProxy, server: Outside
+        self,
+        tmp_path: Path,
+        proxy: EgressProxy,
+        server: Outside,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         server.answer = None
         async with connected(tmp_path) as stream:
             await tunnel(stream, f"127.0.0.1:{server.port}")
             await proxy.aclose()
             assert await stream[0].read() == b""
+        assert [record for record in caplog.records if record.name == "asyncio"] == []
         assert not (tmp_path / "proxy.sock").exists()

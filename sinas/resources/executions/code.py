@@ -21,6 +21,7 @@ def stand_in(name: tuple[str, str], limits: FunctionSettings) -> Function:
         input_schema={},
         timeout=limits.code_execution_timeout,
         shared_pool=False,
+        idempotent=False,
     )
 
 

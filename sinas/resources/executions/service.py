@@ -17,12 +17,9 @@ from sinas.errors import (
     FieldError,
     InvalidInputError,
     NotFoundError,
-    PayloadTooLargeError,
 )
 from sinas.kit.ids import uuid7
-from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
-from sinas.kit.jsonschema import Schema, Violation, compile_schema
 from sinas.kit.time import utcnow
 from sinas.models import (
     TERMINAL_EXECUTION,
@@ -35,12 +32,12 @@ from sinas.models import (
 )
 from sinas.resources.executions.cancelling import cancel_trees
 from sinas.resources.executions.code import stand_in
+from sinas.resources.executions.inputs import checked
 from sinas.resources.executions.jobs import push
 from sinas.resources.executions.repository import ExecutionRepository, insert_one
-from sinas.settings import FunctionSettings
+from sinas.resources.executions.retrying import RetryPolicy
+from sinas.settings import FunctionSettings, Settings
 
-# Above this, validating in a thread costs less than the pause it would be for everybody else.
-_INLINE_BYTES = 32_768
 CANCELLED = "The call was cancelled."
 STUCK = "The call was cancelled: it ran for longer than it may, and no worker ended it."
 _STUCK_SECONDS = 60
@@ -119,15 +116,26 @@ class Started:
     """What became of a start.
 
     Attributes:
-        timeout_seconds: Limit of the call itself, without its time in the queue.
+        timeout_seconds: Limit of one attempt, without its time in the queue.
+        is_idempotent: Whether a failed attempt may be followed by another one.
+        retry: What the function says of that.
         is_new: False when the trigger's idempotency key had an execution already.
         errors: Why the input was rejected; empty when the execution is queued (or known).
     """
 
     execution_id: UUID
     timeout_seconds: int
+    is_idempotent: bool
+    retry: JsonObject | None
     is_new: bool = True
     errors: tuple[FieldError, ...] = ()
+
+    def patience_seconds(self, settings: Settings) -> float:
+        """How long to wait for its end: all attempts and pauses, and FUNCTION_TIMEOUT in queues."""
+        policy = RetryPolicy.of(self.retry, settings.queue)
+        attempts = policy.max_attempts if self.is_idempotent else 1
+        pauses = sum(policy.delay_after(n).total_seconds() for n in range(1, attempts))
+        return self.timeout_seconds * attempts + pauses + settings.function.timeout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +186,7 @@ class ExecutionService:
         key = execution_id or uuid7()
         values, errors = await self._prepared(function, given, trigger, limits, key)
         if not await insert_one(self.unit, values):
-            return await self._known(values, trigger)
+            return await self._known(values, trigger, function)
         return self._queued(values, errors, trigger, function, limits)
 
     async def start_code(
@@ -197,10 +205,10 @@ class ExecutionService:
         key = execution_id or uuid7()
         values, errors = await self._prepared(function, given, trigger, limits, key)
         if not await insert_one(self.unit, values | {"kind": ExecutionKind.CODE}):
-            return await self._known(values, trigger)
+            return await self._known(values, trigger, function)
         return self._queued(values, errors, trigger, function, limits)
 
-    async def _known(self, values: dict[str, Any], trigger: Trigger) -> Started:
+    async def _known(self, values: dict[str, Any], trigger: Trigger, function: Function) -> Started:
         """The execution that holds the trigger's key already."""
         known = await self.rows.by_idempotency_key(values["idempotency_key"])
         if trigger.client_key is not None and known.input_data != values["input_data"]:
@@ -209,7 +217,13 @@ class ExecutionService:
                 "new key for a new call."
             )
             raise InvalidInputError(message, [FieldError("input", message)])
-        return Started(execution_id=known.id, timeout_seconds=known.timeout_seconds, is_new=False)
+        return Started(
+            execution_id=known.id,
+            timeout_seconds=known.timeout_seconds,
+            is_idempotent=function.idempotent,
+            retry=function.retry,
+            is_new=False,
+        )
 
     async def start_many(
         self,
@@ -253,12 +267,7 @@ class ExecutionService:
                 f"Functions call each other in a chain of more than {limits.max_depth} calls; "
                 "the limit is MAX_EXECUTION_DEPTH."
             )
-        size = _size(given, limits)
-        schema = compile_schema(function.input_schema)
-        coerced = schema.coerce(given)
-        if coerced != given:
-            _size(coerced, limits)
-        errors = tuple(map(_field_error, await _violations(schema, coerced, size)))
+        coerced, errors = await checked(given, function.input_schema, limits.max_input_bytes)
         timeout = min(function.timeout or limits.timeout, limits.max_timeout)
         values: dict[str, Any] = {
             "id": key,
@@ -312,7 +321,13 @@ class ExecutionService:
                 shared=function.shared_pool,
                 delay=trigger.delay,
             )
-        return Started(execution_id=key, timeout_seconds=values["timeout_seconds"], errors=errors)
+        return Started(
+            execution_id=key,
+            timeout_seconds=values["timeout_seconds"],
+            is_idempotent=function.idempotent,
+            retry=function.retry,
+            errors=errors,
+        )
 
     async def get(self, execution_id: UUID) -> Execution:
         """One execution.
@@ -467,27 +482,3 @@ class ExecutionService:
 
 def _missing(execution_id: UUID) -> NotFoundError:
     return NotFoundError(f"Execution '{execution_id}' not found")
-
-
-def _size(given: JsonObject, limits: FunctionSettings) -> int:
-    try:
-        size = len(encode(given))
-    except NotJsonError as error:
-        message = f"The input {error}."
-        raise InvalidInputError(message, [FieldError("input", message)]) from None
-    if size > limits.max_input_bytes:
-        raise PayloadTooLargeError(
-            f"The input has {size} bytes as JSON; the limit is {limits.max_input_bytes} "
-            "(FUNCTION_MAX_INPUT_BYTES)."
-        )
-    return size
-
-
-async def _violations(schema: Schema, value: JsonObject, size: int) -> tuple[Violation, ...]:
-    if size > _INLINE_BYTES or schema.is_costly:
-        return await asyncio.to_thread(schema.violations, value)
-    return schema.violations(value)
-
-
-def _field_error(violation: Violation) -> FieldError:
-    return FieldError(".".join(("input", *map(str, violation.path))), violation.message)

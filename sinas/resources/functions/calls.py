@@ -74,8 +74,8 @@ class FunctionCalls:
     ) -> tuple[UUID, ExecutionEnd | None]:
         """Accept a call and wait for its end: the execution's id, and its end if it came.
 
-        `wait_seconds` limits only the wait; without it the wait is as long as the call may take
-        plus as long again in the queue. The id is another one than `execution_id` when the
+        `wait_seconds` limits only the wait; without it the wait is as long as the call and
+        its queueing may take. The id is another one than `execution_id` when the
         trigger's key has an execution already. Raises as `start` does.
         """
         execution_id = execution_id or uuid7()
@@ -84,7 +84,7 @@ class FunctionCalls:
             started = await self.start(
                 namespace, name, given, trigger, execution_id=execution_id, must_own=must_own
             )
-            seconds = wait_seconds or self._patience(started)
+            seconds = wait_seconds or started.patience_seconds(self.context.settings)
             if started.is_new:
                 return execution_id, await wait_for_end(
                     self.context, listener, execution_id, seconds
@@ -93,6 +93,3 @@ class FunctionCalls:
             return started.execution_id, await wait_for_end(
                 self.context, listener, started.execution_id, seconds, look_first=True
             )
-
-    def _patience(self, started: Started) -> float:
-        return started.timeout_seconds + self.context.settings.function.timeout

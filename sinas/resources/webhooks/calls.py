@@ -245,7 +245,7 @@ class WebhookCalls:
         execution_id = started.execution.execution_id
         if started.listener is None:
             return FunctionCalled(execution_id, None)
-        patience = started.execution.timeout_seconds + self.context.settings.function.timeout
+        patience = started.execution.patience_seconds(self.context.settings)
         end = await wait_for_end(self.context, started.listener, execution_id, patience)
         if end is None:
             raise UnfinishedError(execution_id)

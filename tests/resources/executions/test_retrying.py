@@ -17,9 +17,9 @@ from sinas.resources.executions import attempts
 from sinas.resources.executions.events import channel, wait_for_end
 from sinas.resources.executions.jobs import ORPHANED, STOPPED, SWEEPS, execute
 from sinas.resources.executions.retrying import RetryPolicy
-from sinas.resources.executions.service import ExecutionService
+from sinas.resources.executions.service import ExecutionService, Started
 from sinas.sandbox.base import Ask, Crashed, Invocation, Outcome, OutOfMemory, Raised, TimedOut
-from sinas.settings import QueueSettings
+from sinas.settings import QueueSettings, Settings
 from sinas.worker import RunningWorker, open_worker
 from tests.factories.functions import ECHO, make_execution, make_function
 from tests.fixtures.client import SignIn
@@ -338,3 +338,20 @@ class TestDeadLetters:
 
 async def operator(context: AppContext, as_: SignIn) -> Principal:
     return await context.authenticator.by_user((await as_.user("admin")).id)
+
+
+@pytest.mark.parametrize(
+    ("is_idempotent", "retry", "seconds"),
+    [
+        (False, None, 10 + 300),
+        (True, None, 3 * 10 + (10 + 20) + 300),
+        (True, {"max_attempts": 4, "delay_seconds": 1, "backoff": "linear"}, 40 + 6 + 300),
+    ],
+)
+def test_who_waits_waits_for_the_last_attempt(
+    settings: Settings, is_idempotent: bool, retry: dict[str, Any] | None, seconds: float
+) -> None:
+    started = Started(
+        execution_id=uuid4(), timeout_seconds=10, is_idempotent=is_idempotent, retry=retry
+    )
+    assert started.patience_seconds(settings) == seconds

@@ -21,6 +21,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
+from uuid import uuid4
 
 import structlog
 from arq.connections import ArqRedis
@@ -41,6 +42,7 @@ log = structlog.get_logger(__name__)
 _IDLE_SECONDS = 1
 _RETRY_SECONDS = 0.5
 _CANCEL_SECONDS = 1.5
+_NUDGE_TTL_SECONDS = 60
 
 # KEYS: for each lane its queue and its wake-up list. ARGV: now, prefix of the keys that hold the
 # jobs, then for each lane how many to take. Answers with lane number, id and data of each.
@@ -148,6 +150,9 @@ class QueueWorker(Worker):
         self._keys = [key for lane in self._lanes for key in (lane.key, wake_key(lane.key))]
         self._numbers = count()
         self._work = asyncio.Event()
+        # Only this worker listens to it: how `main` interrupts the listener's wait.
+        self._nudge_key = f"{queue.value}:nudge:{uuid4()}"
+        self._heard: set[_Lane] = set()
 
     @override
     async def main(self) -> None:
@@ -158,6 +163,7 @@ class QueueWorker(Worker):
                 self._work.clear()
                 with contextlib.suppress(TimeoutError):
                     if not await self._take():
+                        await self._listen_to_free_lanes()
                         async with asyncio.timeout(_IDLE_SECONDS):
                             await self._work.wait()
 
@@ -225,10 +231,8 @@ class QueueWorker(Worker):
         """Turn wake-up tokens into the event `main` waits on."""
         while True:
             # Tokens of full lanes are left to other workers; here, a job that ends looks anyway.
-            keys = [wake_key(lane.key) for lane in self._lanes if lane.free]
-            if not keys:
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
+            self._heard = {lane for lane in self._lanes if lane.free}
+            keys = [self._nudge_key, *(wake_key(lane.key) for lane in self._heard)]
             try:
                 token = await cast(
                     "Awaitable[list[bytes] | None]", self.pool.blpop(keys, timeout=_IDLE_SECONDS)
@@ -238,6 +242,20 @@ class QueueWorker(Worker):
                 continue
             if token is not None:
                 self._work.set()
+
+    async def _listen_to_free_lanes(self) -> None:
+        """Make the listener begin anew when a lane has become free that it does not listen to."""
+        deaf = {lane for lane in self._lanes if lane.free} - self._heard
+        if not deaf:
+            return
+        self._heard |= deaf  # told once; it finds out by itself what is free
+        try:
+            async with self.pool.pipeline(transaction=True) as pipe:
+                pipe.lpush(self._nudge_key, b"1")
+                pipe.expire(self._nudge_key, _NUDGE_TTL_SECONDS)
+                await pipe.execute()
+        except RedisError as error:
+            log.warning("queue.unreachable", queue=self.queue_name, error=str(error))
 
 
 def _function(job: AnyJob, context: Any) -> Function:

@@ -129,6 +129,24 @@ async def test_what_was_pushed_before_the_worker_came_runs(
     assert sorted(bench.started, key=int) == [str(number) for number in range(12)]
 
 
+async def test_a_lane_that_was_full_is_heard_again_at_once(
+    context: AppContext, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the timers: nothing but the wake-up may start the second job.
+    monkeypatch.setattr(worker_module, "_IDLE_SECONDS", 600)
+    async with working(context.redis, bench, max_jobs=1):
+        for number in range(1, 6):
+            bench.gate.clear()
+            await context.queue.push([entry(f"full {number}")])
+            await bench.until(started=2 * number - 1)
+            # The listener has found the lane full and waits for the others.
+            await asyncio.sleep(0.05)
+            bench.gate.set()
+            await bench.until(ended=2 * number - 1)
+            await context.queue.push([entry(f"next {number}")])
+            await bench.until(ended=2 * number)
+
+
 async def test_an_idle_worker_is_woken(
     context: AppContext, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

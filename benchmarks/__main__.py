@@ -74,7 +74,8 @@ async def run_all(rows: Sequence[str], results: Path) -> None:
         for row in rows:
             print(f"{time.monotonic() - began:5.0f} s  {row}", flush=True)
             measured.append((" ".join(command(row)), await asyncio.to_thread(run_row, row, env)))
-    write_report(results, measured, time.monotonic() - began)
+            # Minutes of measuring must not be lost to what comes after them.
+            write_report(results, measured, time.monotonic() - began)
     print(f"{time.monotonic() - began:5.0f} s  written to {results}")
 
 

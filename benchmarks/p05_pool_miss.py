@@ -7,6 +7,7 @@ from benchmarks.harness.calls import echo
 from benchmarks.harness.load import Sample, run_load
 from benchmarks.harness.row import Goal, Round, Row, figures_of, main
 from benchmarks.harness.stack import Stack
+from sinas.sandbox.base import Profile
 from sinas.sandbox.docker import DockerSource
 from sinas.sandbox.opening import call_limits
 from sinas.settings import read_settings, use_defaults
@@ -22,12 +23,13 @@ async def new_containers(stack: Stack) -> Sample:
     source = DockerSource(
         settings, call_limits(settings, "docker"), worker_id=str(uuid4()), progress=lambda _: None
     )
+    profile = Profile(kind="sandbox", memory_mb=settings.sandbox.memory_mb)
     sample = Sample()
     await source.open()
     try:
         for _ in range(CONTAINERS):
             began = time.perf_counter()
-            member = await source.create()
+            member = await source.create(profile)
             sample.values.append(time.perf_counter() - began)
             await member.destroy()
     finally:

@@ -1,6 +1,7 @@
 """results.md: the machine, the commit, one table, one command per row."""
 
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ def write_report(
 ) -> None:
     """Write the table of all rows, in the order of their numbers."""
     good = [(command, Result(**found)) for command, found in measured if "error" not in found]
-    good.sort(key=lambda each: int(each[1].id[1:]))
+    good.sort(key=lambda each: _place(each[1].id))
     lines = [result.line() for _, result in good]
     lines += [
         f"| | `{name}` | | | | | {r['error']} | | no |" for name, r in measured if "error" in r
@@ -51,6 +52,12 @@ def write_report(
         details="\n".join(_detail(command, result) for command, result in good),
     )
     path.write_text(text)
+
+
+def _place(row_id: str) -> tuple[bool, int, str]:
+    """Rows of the goals by number, `P6, P22` by its first one; those without one behind them."""
+    number = re.match(r"P(\d+)", row_id)
+    return number is None, int(number[1]) if number else 0, row_id
 
 
 def _detail(command: str, result: Result) -> str:

@@ -135,16 +135,17 @@ async def test_a_lane_that_was_full_is_heard_again_at_once(
     # Without the timers: nothing but the wake-up may start the second job.
     monkeypatch.setattr(worker_module, "_IDLE_SECONDS", 600)
     async with working(context.redis, bench, max_jobs=1):
-        for number in range(1, 6):
-            bench.gate.clear()
-            await context.queue.push([entry(f"full {number}")])
-            await bench.until(started=2 * number - 1)
-            # The listener has found the lane full and waits for the others.
-            await asyncio.sleep(0.05)
-            bench.gate.set()
-            await bench.until(ended=2 * number - 1)
-            await context.queue.push([entry(f"next {number}")])
-            await bench.until(ended=2 * number)
+        bench.gate.clear()
+        await context.queue.push([entry("runs")])
+        await bench.until(started=1)
+        # Its token finds the lane full: from now on the listener leaves that lane to others.
+        await context.queue.push([entry("waits")])
+        await asyncio.sleep(0.1)
+        bench.gate.set()
+        await bench.until(ended=2)
+        await asyncio.sleep(0.1)
+        await context.queue.push([entry("comes later")])
+        await bench.until(ended=3)
 
 
 async def test_an_idle_worker_is_woken(

@@ -30,7 +30,7 @@ from sinas.queue.signals import Signals
 from sinas.sandbox.base import Sandbox
 from sinas.sandbox.environments import Environments
 from sinas.settings import Settings
-from sinas.tools.base import ToolProvider
+from sinas.tools.base import InstructionsProvider, ToolProvider
 
 log = structlog.get_logger(__name__)
 
@@ -109,6 +109,7 @@ class WorkerContext:
         sandbox: Where user code runs; None in workers that run none.
         environments: Packages that user code can import; None likewise.
         tools: Providers of what agents may call.
+        instructions: Providers of what their system messages say besides, in order.
         lease_lost: Set when other workers may have taken this one's work over.
         running: Which task works on which execution.
         abandon: What ends the work of tool calls, by their keys, whose turn ended before them.
@@ -120,6 +121,7 @@ class WorkerContext:
     sandbox: Sandbox | None = None
     environments: Environments | None = None
     tools: tuple[ToolProvider, ...] = ()
+    instructions: tuple[InstructionsProvider, ...] = ()
     running: RunningTasks = field(default_factory=RunningTasks)
     abandon: tuple["Abandon", ...] = ()
 

@@ -103,6 +103,9 @@ async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningW
             sandbox=sandbox[0] if sandbox else None,
             environments=_environments(sandbox[0], settings) if sandbox else None,
             tools=tuple(r.tools(context) for r in RESOURCES if r.tools is not None),
+            instructions=tuple(
+                r.instructions(context) for r in RESOURCES if r.instructions is not None
+            ),
             abandon=tuple(r.abandon for r in RESOURCES if r.abandon is not None),
         )
         jobs = [job for resource in RESOURCES for job in resource.jobs]

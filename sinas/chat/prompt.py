@@ -16,12 +16,17 @@ INTERRUPTED: Final = "[Error: function call was interrupted or timed out]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instructions:
-    """The parts of an agent that shape its system message."""
+    """The parts of an agent that shape its system message.
+
+    Attributes:
+        sections: What providers add, each a text of its own.
+    """
 
     agent: str
     system_prompt: str | None
     output_schema: JsonObject
     agent_input: JsonObject
+    sections: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

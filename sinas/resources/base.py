@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from sinas.context import Abandon, AppContext, WorkerContext
 from sinas.queue.commands import Command
 from sinas.queue.job import AnyJob, AnySweep
-from sinas.tools.base import ToolProvider
+from sinas.tools.base import InstructionsProvider, ToolProvider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,7 @@ class Resource:
         management: Routes under `/api/v1`.
         runtime: Routes under `/`.
         tools: Makes the provider of what agents may call, once per worker.
+        instructions: Makes the provider of a section of the system message, once per worker.
         jobs: What workers run.
         sweeps: What the scheduler runs again and again.
         commands: What function workers do when an operator asks.
@@ -32,6 +33,7 @@ class Resource:
     management: APIRouter | None = None
     runtime: APIRouter | None = None
     tools: Callable[[AppContext], ToolProvider] | None = None
+    instructions: Callable[[AppContext], InstructionsProvider] | None = None
     jobs: tuple[AnyJob, ...] = ()
     sweeps: tuple[AnySweep, ...] = ()
     commands: tuple[Command, ...] = ()

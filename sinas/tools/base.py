@@ -120,6 +120,16 @@ class ToolProvider(Protocol):
         ...
 
 
+class InstructionsProvider(Protocol):
+    """One kind of text in the system message besides the agent's own prompt."""
+
+    async def instructions(
+        self, agent: Agent, context: ToolContext, session: AsyncSession
+    ) -> str | None:
+        """The section for this agent and caller, None for none; at most one query on `session`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSet:
     """The tools of one turn by exact name."""

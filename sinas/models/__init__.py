@@ -2,6 +2,7 @@
 
 from sinas.models.artifacts import Artifact
 from sinas.models.chats import (
+    SUSPENDED_TURN,
     TERMINAL_TOOL_CALL,
     TERMINAL_TURN,
     Agent,
@@ -49,6 +50,7 @@ from sinas.models.triggers import (
 from sinas.models.workers import Worker
 
 __all__ = [
+    "SUSPENDED_TURN",
     "TERMINAL_EXECUTION",
     "TERMINAL_TOOL_CALL",
     "TERMINAL_TURN",

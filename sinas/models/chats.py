@@ -67,6 +67,8 @@ class Agent(IdMixin, TimestampMixin, IconMixin, Base):
     status_templates: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
     hooks: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     system_tools: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
+    tool_approvals: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
+    provider_overrides: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
     is_default: Mapped[bool] = mapped_column(default=False, server_default="false")
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
     default_job_timeout: Mapped[int | None]
@@ -79,6 +81,10 @@ class Chat(IdMixin, TimestampMixin, Base):
 
     The agent's namespace and name are kept as text, so that a chat outlives its agent.
     `agent_input` is the validated input of the creation and never changes.
+
+    Attributes:
+        parent_chat_id: Of a sub-agent's chat: the chat whose turn called it.
+        root_chat_id: Of a sub-agent's chat: the chat at the top, which people see.
     """
 
     __tablename__ = "chats"
@@ -95,6 +101,12 @@ class Chat(IdMixin, TimestampMixin, Base):
     )
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    parent_chat_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("chats.id", ondelete="CASCADE"), index=True
+    )
+    root_chat_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("chats.id", ondelete="CASCADE"), index=True
+    )
     agent_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("agents.id", ondelete="SET NULL"), index=True
     )
@@ -135,17 +147,25 @@ class Message(IdMixin, Base):
 
 
 class TurnStatus(StrEnum):
-    """Life of a turn. `waiting` holds no worker: people decide on approvals meanwhile."""
+    """Life of a turn.
+
+    `waiting` and `delegated` hold no worker. A turn is `waiting` when nothing but people can
+    bring it on, by decisions or answers, its own or those of its sub-agents; it is `delegated`
+    while at least one sub-agent works for it.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
     WAITING = "waiting"
+    DELEGATED = "delegated"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
 TERMINAL_TURN = frozenset({TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED})
+# What holds a turn open although no worker has it.
+SUSPENDED_TURN = frozenset({TurnStatus.WAITING, TurnStatus.DELEGATED})
 
 
 class Turn(IdMixin, Base):
@@ -162,6 +182,10 @@ class Turn(IdMixin, Base):
         timeout_seconds: Working time a turn may take in one run of a worker.
         parent_execution_id: The execution whose code sent the message; calls of this turn are
             that execution's children.
+        parent_call_id: The tool call this turn answers, of the turn of the agent that made it.
+        depth: How many agents above this one wait for it; 0 for a person's message.
+        lane: The lane of the agents queue it takes slots of.
+        injected: How many messages were added while it was at work.
     """
 
     __tablename__ = "turns"
@@ -176,7 +200,7 @@ class Turn(IdMixin, Base):
             "ix_turns_chat_live",
             "chat_id",
             "seq",
-            postgresql_where=text("status IN ('queued', 'running', 'waiting')"),
+            postgresql_where=text("status IN ('queued', 'running', 'waiting', 'delegated')"),
         ),
         Index("ix_turns_chat", "chat_id"),
     )
@@ -187,6 +211,11 @@ class Turn(IdMixin, Base):
     parent_execution_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("executions.id", ondelete="SET NULL", use_alter=True), index=True
     )
+    parent_call_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("tool_calls.id", ondelete="SET NULL", use_alter=True), unique=True
+    )
+    depth: Mapped[int] = mapped_column(default=0, server_default="0")
+    lane: Mapped[str] = mapped_column(default="", server_default="")
     access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
     channel_id: Mapped[str]
     past_channels: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
@@ -195,6 +224,7 @@ class Turn(IdMixin, Base):
     keep_alive: Mapped[bool] = mapped_column(default=False, server_default="false")
     timeout_seconds: Mapped[int]
     rounds: Mapped[int] = mapped_column(default=0, server_default="0")
+    injected: Mapped[int] = mapped_column(default=0, server_default="0")
     fence: Mapped[int] = mapped_column(default=0, server_default="0")
     generation: Mapped[int] = mapped_column(default=0, server_default="0")
     takeovers: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -210,11 +240,16 @@ class Turn(IdMixin, Base):
 
 
 class ToolCallStatus(StrEnum):
-    """Life of one tool call. The last four are terminal: the model gets exactly one result."""
+    """Life of one tool call. The last four are terminal: the model gets exactly one result.
+
+    `awaiting_answer` is a question to the user, `delegated` a sub-agent's turn.
+    """
 
     AWAITING_APPROVAL = "awaiting_approval"
     PENDING = "pending"
     RUNNING = "running"
+    AWAITING_ANSWER = "awaiting_answer"
+    DELEGATED = "delegated"
     DONE = "done"
     FAILED = "failed"
     REJECTED = "rejected"
@@ -236,6 +271,10 @@ class ToolCall(IdMixin, Base):
 
     `call_id` is what clients and the model see; it is unique within its chat, made so where a
     provider repeats ids.
+
+    Attributes:
+        question: What `ask_user` asks: `{"question": text, "options": [text]}`.
+        expires_at: When a question or an approval is settled without anybody.
     """
 
     __tablename__ = "tool_calls"
@@ -247,7 +286,12 @@ class ToolCall(IdMixin, Base):
             "ix_tool_calls_awaiting",
             "user_id",
             "created_at",
-            postgresql_where=text("status = 'awaiting_approval'"),
+            postgresql_where=text("status IN ('awaiting_approval', 'awaiting_answer')"),
+        ),
+        Index(
+            "ix_tool_calls_expires",
+            "expires_at",
+            postgresql_where=text("status IN ('awaiting_approval', 'awaiting_answer')"),
         ),
     )
 
@@ -265,6 +309,8 @@ class ToolCall(IdMixin, Base):
     status: Mapped[ToolCallStatus] = mapped_column(default=ToolCallStatus.PENDING)
     result: Mapped[JsonValue] = mapped_column(JSONB(none_as_null=True), nullable=True)
     duration_ms: Mapped[int | None]
+    question: Mapped[JsonValue] = mapped_column(JSONB(none_as_null=True), nullable=True)
+    expires_at: Mapped[datetime | None]
     decided_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
     decided_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

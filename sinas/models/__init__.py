@@ -37,6 +37,7 @@ from sinas.models.identity import (
     UserRole,
 )
 from sinas.models.llm import LlmProvider
+from sinas.models.memory import Skill, State, StateVisibility, Store
 from sinas.models.secrets import Secret, SecretVisibility
 from sinas.models.triggers import (
     DeliveryStatus,
@@ -80,6 +81,10 @@ __all__ = [
     "Schedule",
     "Secret",
     "SecretVisibility",
+    "Skill",
+    "State",
+    "StateVisibility",
+    "Store",
     "TargetType",
     "ToolCall",
     "ToolCallStatus",

@@ -23,6 +23,7 @@ from sinas.settings.platform import (
     MailSettings,
     RedisSettings,
 )
+from sinas.settings.telemetry import TelemetrySettings
 from sinas.settings.work import (
     ChatSettings,
     DependencySettings,
@@ -45,6 +46,7 @@ __all__ = [
     "RedisSettings",
     "SandboxSettings",
     "Settings",
+    "TelemetrySettings",
     "WebhookSettings",
     "check_keys",
     "client_address",
@@ -76,6 +78,7 @@ class Settings:
     dependency: DependencySettings
     webhook: WebhookSettings
     chat: ChatSettings
+    telemetry: TelemetrySettings
 
     @property
     def is_production(self) -> bool:
@@ -95,6 +98,7 @@ GROUPS: dict[str, type[Group]] = {
     "dependency": DependencySettings,
     "webhook": WebhookSettings,
     "chat": ChatSettings,
+    "telemetry": TelemetrySettings,
 }
 
 

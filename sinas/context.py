@@ -31,6 +31,8 @@ from sinas.sandbox.base import Sandbox
 from sinas.sandbox.environments import Environments
 from sinas.settings import Settings
 from sinas.tools.base import InstructionsProvider, ToolProvider
+from sinas.tracing.opening import open_tracer
+from sinas.tracing.spans import Tracer
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +71,7 @@ class AppContext:
     llm: LlmClient
     http: GuardedClient
     background: "Background"
+    tracer: Tracer
 
     def unit(self) -> AbstractAsyncContextManager[Unit]:
         """A new transaction: commits at the end of the block, rolls back when it raises."""
@@ -162,7 +165,8 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     redis = open_redis(settings.redis.url)
     signer = TokenSigner(settings.auth.secret_key.get_secret_value())
-    llm = LlmClient()
+    tracer = open_tracer(settings.telemetry)
+    llm = LlmClient(tracer)
     http = GuardedClient(EgressPolicy.of(settings))
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
@@ -186,6 +190,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     llm=llm,
                     http=http,
                     background=background,
+                    tracer=tracer,
                 )
             finally:
                 background.cancel()
@@ -194,3 +199,4 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
         await llm.aclose()
         await redis.aclose()
         await engine.dispose()
+        await tracer.aclose()

@@ -10,6 +10,8 @@ from sinas.llm.base import Delta, LanguageModel, ModelRequest, Provider
 from sinas.llm.litellm_client import LitellmClient
 from sinas.llm.mistral import mistral_messages
 from sinas.llm.openai_wire import OpenAiWire
+from sinas.llm.traced import traced
+from sinas.tracing.spans import NO_TRACER, Tracer
 
 _MISTRAL_ENDPOINT: Final = "https://api.mistral.ai/v1"
 
@@ -23,12 +25,17 @@ class LlmClient(LanguageModel):
     - openai without an endpoint, anthropic, ollama: litellm.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tracer: Tracer = NO_TRACER) -> None:
+        self._tracer = tracer
         self._lean = OpenAiWire()
         self._litellm = LitellmClient()
 
     @override
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+        stream = self._stream(request)
+        return traced(self._tracer, request, stream) if self._tracer.is_on else stream
+
+    def _stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         provider = request.provider
         if provider.type == "mistral":
             return self._lean.stream(_for_mistral(request, provider))

@@ -4,6 +4,7 @@ Shapes: https://github.com/open-telemetry/semantic-conventions/blob/v1.41.0/docs
 (gen-ai-input-messages.json, gen-ai-output-messages.json).
 """
 
+import json
 from collections.abc import Sequence
 
 import orjson
@@ -96,4 +97,7 @@ def _call(call: JsonObject, most: int) -> JsonObject:
 
 
 def _dumps(value: JsonObject) -> str:
-    return orjson.dumps(value).decode(errors="replace")
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # half a surrogate pair, which the standard library escapes
+        return json.dumps(value)

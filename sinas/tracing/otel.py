@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from sinas import __version__
 from sinas.errors import SinasError
+from sinas.kit.json_text import storable
 from sinas.settings import TelemetrySettings
 from sinas.tracing import names
 from sinas.tracing.content import MAX_CHARS
@@ -80,18 +81,14 @@ class OtelSpan(Span):
     def content(self, *, given: str | None = None, answered: str | None = None) -> None:
         if self.keeps_content:
             where = content_names(self._vendor, self._kind)
-            self.set(
-                {
-                    where.given: None if given is None else given[:MAX_CHARS],
-                    where.answered: None if answered is None else answered[:MAX_CHARS],
-                }
-            )
+            self.set({where.given: _kept(given), where.answered: _kept(answered)})
 
     @override
     def fail(self, error_type: str, message: str | None = None) -> None:
         self.set({names.ERROR_TYPE: error_type})
-        text = message[:MAX_CHARS] if message and self.keeps_content else None
-        self._span.set_status(Status(StatusCode.ERROR, text))
+        self._span.set_status(
+            Status(StatusCode.ERROR, _kept(message) if self.keeps_content else None)
+        )
 
     @override
     def end(self) -> None:
@@ -121,6 +118,11 @@ class OtelSpan(Span):
                 # Its text may hold anything: rows, prompts, keys.
                 self.fail(type(error).__qualname__)
         self.end()
+
+
+def _kept(text: str | None) -> str | None:
+    """As much as is kept; one text that is not valid Unicode would cost a whole batch."""
+    return None if text is None else storable(text[:MAX_CHARS])
 
 
 class OtelTracer(Tracer):

@@ -76,3 +76,4 @@ def test_odd_messages_do_no_harm() -> None:
         }
     ]
     assert messages_text([]) == "[]"
+    assert written({"role": "user", "content": "\ud800"})[0]["parts"][0]["content"] == "\ud800"

@@ -191,10 +191,10 @@ async def test_no_content_unless_asked(receiver: OtlpReceiver) -> None:
 async def test_content_is_cut(receiver: OtlpReceiver) -> None:
     async with tracing(receiver, capture_content=True) as tracer:
         with tracer.span(Kind.FUNCTION, "function.job") as span:
-            span.content(given="x" * 20_000, answered="y")
+            span.content(given="x" * 20_000, answered="y\ud800")
     assert receiver.one("function.job").attributes == {
         "input.value": "x" * 10_000,
-        "output.value": "y",
+        "output.value": "y\\ud800",
     }
 
 

@@ -18,7 +18,7 @@ from sinas.kit.json_types import JsonObject
 from sinas.logs import configure_logging
 from sinas.queue.commands import serve_commands
 from sinas.queue.job import Queue
-from sinas.queue.lanes import function_lanes, sandboxes_needed
+from sinas.queue.lanes import agent_lanes, function_lanes, sandboxes_needed
 from sinas.queue.lease import WorkerLease
 from sinas.queue.worker import QueueWorker
 from sinas.registry import RESOURCES
@@ -140,7 +140,7 @@ def _beside(kind: Kind, worker: WorkerContext) -> Iterator[Coroutine[Any, Any, N
 def _queue(kind: Kind, settings: Settings) -> tuple[Queue, dict[str, int]]:
     if kind == "functions":
         return Queue.FUNCTIONS, function_lanes(settings)
-    return Queue.AGENTS, {"": settings.queue.agent_concurrency}
+    return Queue.AGENTS, agent_lanes(settings)
 
 
 def _environments(sandbox: Sandbox, settings: Settings) -> Environments:

@@ -49,6 +49,9 @@ def upgrade() -> None:
     op.add_column("turns", sa.Column("depth", sa.Integer(), server_default="0", nullable=False))
     op.add_column("turns", sa.Column("lane", sa.String(), server_default="", nullable=False))
     op.add_column("turns", sa.Column("injected", sa.Integer(), server_default="0", nullable=False))
+    op.add_column(
+        "turns", sa.Column("channel_done", sa.Boolean(), server_default="false", nullable=False)
+    )
     _index_live(", 'delegated'")
     op.add_column("tool_calls", _json("question"))
     op.add_column("tool_calls", sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True))
@@ -56,16 +59,23 @@ def upgrade() -> None:
     op.create_index(
         "ix_tool_calls_expires", "tool_calls", ["expires_at"], postgresql_where=sa.text(_AWAITING)
     )
+    op.create_index(
+        "ix_tool_calls_delegated",
+        "tool_calls",
+        ["id"],
+        postgresql_where=sa.text("status = 'delegated'"),
+    )
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_index("ix_tool_calls_delegated", table_name="tool_calls")
     op.drop_index("ix_tool_calls_expires", table_name="tool_calls")
     _index_awaiting("status = 'awaiting_approval'")
     op.drop_column("tool_calls", "expires_at")
     op.drop_column("tool_calls", "question")
     _index_live("")
-    for name in ("injected", "lane", "depth", "parent_call_id"):
+    for name in ("channel_done", "injected", "lane", "depth", "parent_call_id"):
         op.drop_column("turns", name)
     for name in ("root_chat_id", "parent_chat_id"):
         op.drop_column("chats", name)

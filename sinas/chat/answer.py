@@ -122,3 +122,13 @@ async def stream_answer(
         if close is not None:
             # Also when cancelled: the provider must not go on generating for nobody.
             await asyncio.shield(close())
+
+
+def difference(after: JsonObject, before: JsonObject) -> JsonObject:
+    """What a turn used between two states of its usage."""
+    found: JsonObject = {}
+    for name, value in after.items():
+        earlier = before.get(name)
+        is_number = isinstance(value, int | float) and isinstance(earlier, int | float)
+        found[name] = value - earlier if is_number else value  # type: ignore[operator]
+    return found

@@ -14,11 +14,23 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from sinas.chat.events import MESSAGE, TOOL_REJECTED, Event, message
+from sinas.chat.events import (
+    APPROVAL_REQUIRED,
+    INPUT_REQUIRED,
+    MESSAGE,
+    TOOL_REJECTED,
+    Event,
+    message,
+    sub_agent,
+)
 from sinas.errors import LeaseLostError
+from sinas.kit.json_types import JsonObject
 
 STREAM_PREFIX: Final = "sinas:stream:"
 LIVE_PREFIX: Final = "sinas:live:"
+
+# Of entries that belong to no model round of the stream's own turn.
+NO_ROUND: Final = -1
 
 _COALESCE_SECONDS = 0.015
 _COALESCE_BYTES = 1024
@@ -81,6 +93,12 @@ async def read_after(redis: Redis, channel_id: str, last_id: str) -> list[Entry]
     ]
 
 
+async def newest_id(redis: Redis, channel_id: str) -> str:
+    """The id of the newest entry; `0` where there is none."""
+    found = await redis.xrevrange(stream_key(channel_id), count=1)
+    return found[0][0].decode() if found else "0"
+
+
 @dataclass(frozen=True, slots=True)
 class Emitted:
     """What earlier workers wrote into a channel, as far as a successor must know.
@@ -92,6 +110,7 @@ class Emitted:
         started: Call ids with a `tool_start`.
         ended: Call ids with a `tool_end`.
         rejected: Call ids with a `tool_rejected`.
+        asked: Call ids with an `approval_required` or `input_required`.
     """
 
     text: str = ""
@@ -100,6 +119,7 @@ class Emitted:
     started: frozenset[str] = frozenset()
     ended: frozenset[str] = frozenset()
     rejected: frozenset[str] = frozenset()
+    asked: frozenset[str] = frozenset()
 
 
 async def read_emitted(redis: Redis, channel_id: str, round_number: int) -> Emitted:
@@ -109,6 +129,7 @@ async def read_emitted(redis: Redis, channel_id: str, round_number: int) -> Emit
     started: set[str] = set()
     ended: set[str] = set()
     rejected: set[str] = set()
+    asked: set[str] = set()
     has_calls = False
     for entry_id, fields in await redis.xrange(stream_key(channel_id)):
         data = orjson.loads(fields[b"data"])
@@ -123,6 +144,8 @@ async def read_emitted(redis: Redis, channel_id: str, round_number: int) -> Emit
                 started.add(data["tool_call_id"])
             case b"tool_end":
                 ended.add(data["tool_call_id"])
+            case b"approval_required" | b"input_required":
+                asked.add(data["tool_call_id"])
     return Emitted(
         text="".join(text),
         partial=tuple(partial),
@@ -130,11 +153,41 @@ async def read_emitted(redis: Redis, channel_id: str, round_number: int) -> Emit
         started=frozenset(started),
         ended=frozenset(ended),
         rejected=frozenset(rejected),
+        asked=frozenset(asked),
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """The stream of an agent above, which shows what its sub-agent does.
+
+    Attributes:
+        fence: Of the turn above when it began to wait: once it goes on, nothing is shown there.
+        call_id: The call of the turn above that waits for this one.
+        agent: `namespace/name` of the sub-agent that works.
+        chat_id: The sub-agent's chat.
+    """
+
+    channel_id: str
+    fence: int
+    call_id: str
+    agent: str
+    chat_id: str
+
+    def shown(self, event: Event) -> Event:
+        """What of `event` the stream above gets.
+
+        What asks people goes up as it is, with the chat it belongs to, so that clients that know
+        nothing of sub-agents can answer.
+        """
+        if event.name in (APPROVAL_REQUIRED, INPUT_REQUIRED):
+            where: JsonObject = {"agent": self.agent, "chat_id": self.chat_id}
+            return replace(event, data={**event.data, **where})
+        return sub_agent(self.call_id, self.agent, self.chat_id, event)
+
+
 class ChannelWriter:
-    """Appends a turn's events.
+    """Appends a turn's events, and shows them on the streams of the turns above it.
 
     `put` never waits. The first event leaves at once; text that follows faster than every
     15 ms is joined into one event of at most about 1 KiB per round trip.
@@ -153,6 +206,7 @@ class ChannelWriter:
         self._lock = asyncio.Lock()
         self._last = 0.0
         self.round_number = 0
+        self.mirrors: tuple[Mirror, ...] = ()
 
     def put(self, event: Event) -> None:
         """Write `event` soon, after everything put before it."""
@@ -211,26 +265,28 @@ class ChannelWriter:
             await self._redis.xdel(stream_key(self._channel_id), *entry_ids)
 
     async def _append(self, pending: list[tuple[Event, int]]) -> None:
-        arguments: list[str | bytes | int] = [
-            self._fence,
-            self._ttl,
-            live_channel(self._channel_id),
-        ]
+        if not await self._write(self._channel_id, self._fence, pending):
+            raise LeaseLostError("Another worker has taken this turn over.")
+        for mirror in self.mirrors if pending else ():
+            shown = [(mirror.shown(event), NO_ROUND) for event, _ in pending]
+            if not await self._write(mirror.channel_id, mirror.fence, shown):
+                self.mirrors = tuple(each for each in self.mirrors if each is not mirror)
+
+    async def _write(self, channel_id: str, fence: int, pending: list[tuple[Event, int]]) -> bool:
+        """Append to one stream. False when its fence is a newer one."""
+        arguments: list[str | bytes | int] = [fence, self._ttl, live_channel(channel_id)]
         for event, round_number in pending:
             arguments += [event.name, orjson.dumps(event.data), round_number]
-        keys = [stream_key(self._channel_id), f"{stream_key(self._channel_id)}:fence"]
+        keys = [stream_key(channel_id), f"{stream_key(channel_id)}:fence"]
         deadline = time.monotonic() + _REDIS_PATIENCE_SECONDS
         while True:
             try:
-                if not await self._script(keys=keys, args=arguments):
-                    raise LeaseLostError("Another worker has taken this turn over.")
+                return bool(await self._script(keys=keys, args=arguments))
             except RedisError:
                 # A restarting Redis must not end a turn: its journal is in PostgreSQL.
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.2)
-            else:
-                return
 
 
 def _join(previous: Event, event: Event) -> Event | None:

@@ -1,15 +1,20 @@
 """The events of a turn, as they go over the wire (`event:` name and `data:` object)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sinas.kit.json_types import JsonObject
+from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.llm.base import Delta
 
 MESSAGE: Final = "message"
 TOOL_START: Final = "tool_start"
 TOOL_END: Final = "tool_end"
 APPROVAL_REQUIRED: Final = "approval_required"
+INPUT_REQUIRED: Final = "input_required"
+ROUND_SUSPENDED: Final = "round_suspended"
+SUB_AGENT: Final = "sub_agent"
+INJECTED: Final = "injected"
 RESET: Final = "reset"
 DONE: Final = "done"
 ERROR: Final = "error"
@@ -116,6 +121,54 @@ def tool_rejected(call_id: str, namespace: str, name: str) -> Event:
             "tool_call_id": call_id,
             "function_namespace": namespace,
             "function_name": name,
+        },
+    )
+
+
+def input_required(
+    call_id: str, question: str, options: JsonValue, expires_at: str | None
+) -> Event:
+    """The agent asks the user; the turn waits for the answer."""
+    return Event(
+        INPUT_REQUIRED,
+        {
+            "type": INPUT_REQUIRED,
+            "tool_call_id": call_id,
+            "question": question,
+            "options": options,
+            "expires_at": expires_at,
+        },
+    )
+
+
+def round_suspended(call_ids: Sequence[str], channel_id: str) -> Event:
+    """The round waits for calls that end elsewhere: answers, decisions, sub-agents."""
+    ids: list[JsonValue] = list(call_ids)
+    return Event(
+        ROUND_SUSPENDED,
+        {"type": ROUND_SUSPENDED, "tool_call_ids": ids, "channel_id": channel_id},
+    )
+
+
+def injected(message_id: str, channel_id: str) -> Event:
+    """The chat was busy: the message went into the turn whose events follow."""
+    return Event(INJECTED, {"status": INJECTED, "message_id": message_id, "channel_id": channel_id})
+
+
+def sub_agent(call_id: str, agent: str, chat_id: str, inner: Event) -> Event:
+    """An event of a sub-agent's turn, in the stream of an agent above it.
+
+    `tool_call_id` is the call that this stream's agent made.
+    """
+    return Event(
+        SUB_AGENT,
+        {
+            "type": SUB_AGENT,
+            "tool_call_id": call_id,
+            "agent": agent,
+            "chat_id": chat_id,
+            "event": inner.name,
+            "data": inner.data,
         },
     )
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat import events
 from sinas.chat.channel import Entry, live_channel, parse_live, read_after
-from sinas.chat.rounds import question
+from sinas.chat.rounds import asked, question
 from sinas.context import AppContext
 from sinas.models import (
     TERMINAL_TURN,
@@ -29,6 +29,7 @@ from sinas.queue.signals import RESYNC, Listener
 # A silent stream asks the journal this often whether its turn ended without saying so.
 _CHECK_SECONDS = 5.0
 _BEGINNING: Final = "0"
+_FOR_PEOPLE = (ToolCallStatus.AWAITING_APPROVAL, ToolCallStatus.AWAITING_ANSWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,8 @@ async def _closing(source: _Source, cursor: Entry) -> Sequence[Entry]:
             # Resumed on another channel: this one ended when the turn began to wait.
             return _entries_of(cursor, [events.done("suspended")])
         if row.status == TurnStatus.WAITING:
-            asked = await _questions(session, source, row.id)
-            return _entries_of(cursor, [*asked, events.done("suspended")])
+            open_questions = await _questions(session, source, row.id)
+            return _entries_of(cursor, [*open_questions, events.done("suspended")])
     if row.status not in TERMINAL_TURN:
         return []
     said = [events.message(row.content)] if row.content and cursor.id == _BEGINNING else []
@@ -136,22 +137,22 @@ async def _closing(source: _Source, cursor: Entry) -> Sequence[Entry]:
 async def _questions(
     session: AsyncSession, source: _Source, turn_id: UUID
 ) -> Sequence[events.Event]:
-    """Approvals a dead worker could not ask for any more."""
+    """Approvals and questions that a dead worker could not ask any more."""
     statement = (
         select(ToolCall)
-        .where(ToolCall.turn_id == turn_id, ToolCall.status == ToolCallStatus.AWAITING_APPROVAL)
+        .where(ToolCall.turn_id == turn_id, ToolCall.status.in_(_FOR_PEOPLE))
         .order_by(ToolCall.position)
     )
     written = await read_after(source.context.redis, source.channel_id, _BEGINNING)
-    asked = {
+    known = {
         orjson.loads(entry.data)["tool_call_id"]
         for entry in written
-        if entry.event == events.APPROVAL_REQUIRED
+        if entry.event in (events.APPROVAL_REQUIRED, events.INPUT_REQUIRED)
     }
     return [
-        question(call)
+        asked(call) if call.status == ToolCallStatus.AWAITING_ANSWER else question(call)
         for call in (await session.scalars(statement)).all()
-        if call.call_id not in asked
+        if call.call_id not in known
     ]
 
 

@@ -6,6 +6,7 @@ the row has another one by now, nothing changes and `LeaseLostError` is raised.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,15 +15,26 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.authenticate import deferred_principal
 from sinas.auth.principal import Principal
+from sinas.chat.channel import Mirror
 from sinas.chat.pictures import with_pictures
 from sinas.chat.prompt import Line
-from sinas.chat.statements import CLAIM, FINISH, FINISH_CALL, HISTORY, LAST_CALLS, SUBJECT
+from sinas.chat.statements import (
+    AUDIENCE,
+    CLAIM,
+    FINISH,
+    FINISH_CALL,
+    HISTORY,
+    LAST_CALLS,
+    SUBJECT,
+)
+from sinas.chat.suspending import Suspensions
 from sinas.context import AppContext
 from sinas.db.unit import Unit
 from sinas.errors import LeaseLostError, UnauthenticatedError
 from sinas.kit.ids import uuid7
 from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject, JsonValue
+from sinas.kit.time import utcnow
 from sinas.models import (
     Agent,
     Chat,
@@ -33,12 +45,14 @@ from sinas.models import (
     Turn,
     TurnStatus,
 )
+from sinas.tools.base import Waits
 
 # Rows read beyond the window, so that a round that begins before it is whole; and how much of
 # the chat to read when a round had more calls than that.
 _SLACK = 20
 _RESULT_FACTOR = 3
 _LINE = Line.__slots__[:-1]  # in the order of HISTORY's columns; pictures come later
+_BEFORE_LINE = 2  # columns of HISTORY that are not the line's
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +89,8 @@ class Journal:
     def __init__(self, app: AppContext, turn: Turn) -> None:
         self._app = app
         self.turn = turn
+        # Messages sent into this turn that its history has shown.
+        self.seen_injected = 0
 
     @classmethod
     async def claim(cls, app: AppContext, turn_id: UUID, worker_id: UUID) -> "Journal | None":
@@ -119,17 +135,40 @@ class Journal:
             rows = await self._newest(session, (window + _SLACK) * _RESULT_FACTOR)
         rows.reverse()
         rows.sort(key=lambda row: row[0] or 0)
-        lines = [Line(**dict(zip(_LINE, row[1:], strict=True))) for row in rows]
+        if rows:
+            self.seen_injected = rows[0].injected
+        lines = [Line(**dict(zip(_LINE, row[_BEFORE_LINE:], strict=True))) for row in rows]
         return await with_pictures(session, self.turn.chat_id, lines)
 
     async def _newest(self, session: AsyncSession, limit: int) -> list[Row[Any]]:
-        keys = {"chat_id": self.turn.chat_id, "seq": self.turn.seq, "rows": limit}
+        keys = {
+            "chat_id": self.turn.chat_id,
+            "turn_id": self.turn.id,
+            "seq": self.turn.seq,
+            "rows": limit,
+        }
         return list((await session.execute(HISTORY, keys)).all())
 
     async def last_calls(self, session: AsyncSession) -> list[ToolCall]:
         """The calls of this turn's newest round in order, finished ones too."""
         rows = await session.scalars(LAST_CALLS, {"turn_id": self.turn.id})
         return list(rows.all())
+
+    async def audience(self, session: AsyncSession, agent: str) -> tuple[Mirror, ...]:
+        """The streams of the agents above this one's; none for a person's message."""
+        if self.turn.parent_call_id is None:
+            return ()
+        rows = await session.execute(AUDIENCE, {"call_key": self.turn.parent_call_id})
+        return tuple(
+            Mirror(
+                channel_id=row.channel_id,
+                fence=row.fence,
+                call_id=row.call_id,
+                agent=agent,
+                chat_id=str(self.turn.chat_id),
+            )
+            for row in rows
+        )
 
     async def taken_ids(self, session: AsyncSession, call_ids: Sequence[str]) -> set[str]:
         """Which of these call ids the chat has already."""
@@ -153,11 +192,60 @@ class Journal:
                 usage=usage,
                 status=TurnStatus.WAITING if waits else TurnStatus.RUNNING,
                 lease_owner=None if waits else self.turn.lease_owner,
+                channel_done=waits,
             )
             message_id = await self._add_message(unit, content, calls)
             rows = [self._row(call, message_id, n, waits=waits) for n, call in enumerate(calls)]
             unit.session.add_all(rows)
+            if waits:
+                await self._raise_to_parent(unit)
             return rows
+
+    async def add_answer(self, content: str, usage: JsonObject) -> None:
+        """Store an answer after which the turn goes on: messages came in meanwhile."""
+        async with self._app.unit() as unit:
+            await self._hold(unit, rounds=Turn.rounds + 1, usage=usage)
+            await self._add_message(unit, content, ())
+
+    async def wait_for(self, row: ToolCall, waits: Waits) -> ToolCall:
+        """Record that a call ends elsewhere, together with what makes it end there."""
+        async with self._app.unit() as unit:
+            await self._hold(unit)
+            if waits.begin is not None:
+                await waits.begin(unit)
+            changed = await unit.session.scalar(
+                update(ToolCall)
+                .where(ToolCall.id == row.id)
+                .values(
+                    status=waits.status,
+                    question=waits.question,
+                    expires_at=waits.expires_in and func.clock_timestamp() + waits.expires_in,
+                )
+                .returning(ToolCall)
+                .execution_options(populate_existing=True)
+            )
+        return changed or row
+
+    async def suspend(self) -> TurnStatus | None:
+        """Give the turn up until its open calls are settled: what it waits for.
+
+        None when all of them have been settled meanwhile: the turn goes on.
+        """
+        async with self._app.unit() as unit:
+            await self._hold(unit)
+            state = await Suspensions(self._app, unit).state_of(self.turn.id)
+            if state is None:
+                return None
+            for_people = state is TurnStatus.WAITING
+            await self._hold(unit, status=state, lease_owner=None, channel_done=for_people)
+            if for_people:
+                await self._raise_to_parent(unit)
+            return state
+
+    async def _raise_to_parent(self, unit: Unit) -> None:
+        """Nothing but people can bring this turn on: maybe the one above waits for them too."""
+        if self.turn.parent_call_id is not None:
+            await Suspensions(self._app, unit).advance_parent(self.turn)
 
     async def start_calls(self, rows: Sequence[ToolCall]) -> None:
         """Mark decided calls as running."""
@@ -200,10 +288,16 @@ class Journal:
         usage: JsonObject,
         error: str | None = None,
         error_code: str | None = None,
-    ) -> Sequence[str]:
-        """End the turn with its last message, if there is one; the keys of calls still open."""
-        ended = await self._write(
+    ) -> Sequence[str] | None:
+        """End the turn with its last message, if there is one; the keys of calls still open.
+
+        None, and nothing is written, when it would complete without an answer to a message that
+        was injected meanwhile.
+        """
+        answers_all = status is TurnStatus.COMPLETED
+        ended = await self._try(
             FINISH,
+            injected=self.seen_injected if answers_all else None,
             status=status.value,
             usage=usage,
             error=None if error is None else storable(error),
@@ -211,7 +305,15 @@ class Journal:
             message_id=None if content is None else uuid7(),
             content=None if content is None else storable(content),
         )
-        return [str(key) for key in ended.open_calls]
+        if ended is not None:
+            return [str(key) for key in ended.open_calls]
+        if answers_all and await self._is_held():
+            return None
+        raise _lost()
+
+    async def _is_held(self) -> bool:
+        async with self._app.statement_sessions() as session:
+            return await session.scalar(select(Turn.id).where(*self._held())) is not None
 
     async def abandon(self) -> None:
         """Leave the turn without an owner: a sweep queues it anew and counts the attempt."""
@@ -240,30 +342,33 @@ class Journal:
         )
         return await unit.session.scalar(statement)
 
-    async def next_turn(self) -> tuple[UUID, int] | None:
-        """The turn of the same chat that waited for this one: its id and generation.
+    async def next_turn(self) -> tuple[UUID, int, str] | None:
+        """The turn of the same chat that waited for this one: its id, generation and lane.
 
         Asked after this one's end is committed: one that is committed later finds the way free,
         one that was before is seen here.
         """
         statement = (
-            select(Turn.id, Turn.generation)
+            select(Turn.id, Turn.generation, Turn.lane)
             .where(Turn.chat_id == self.turn.chat_id, Turn.status == TurnStatus.QUEUED)
             .order_by(Turn.seq)
             .limit(1)
         )
         async with self._app.statement_sessions() as session:
             row = (await session.execute(statement)).first()
-        return None if row is None else (row.id, row.generation)
+        return None if row is None else (row.id, row.generation, row.lane)
 
     async def _write(self, statement: Executable, **values: Any) -> Row[Any]:
         """Run a statement that writes under the fence and answers with a row when it did."""
+        row = await self._try(statement, **values)
+        if row is None:
+            raise _lost()
+        return row
+
+    async def _try(self, statement: Executable, **values: Any) -> Row[Any] | None:
         keys = {"turn_id": self.turn.id, "fence": self.turn.fence, **values}
         async with self._app.autocommit.connect() as connection:
-            row = (await connection.execute(statement, keys)).first()
-        if row is None:
-            raise LeaseLostError("Another worker has taken this turn over.")
-        return row
+            return (await connection.execute(statement, keys)).first()
 
     def _held(self) -> tuple[ColumnElement[bool], ...]:
         """SQL: the turn is still this worker's."""
@@ -285,7 +390,7 @@ class Journal:
                 .execution_options(synchronize_session=False)
             )
         if (await unit.session.execute(statement)).first() is None:
-            raise LeaseLostError("Another worker has taken this turn over.")
+            raise _lost()
 
     async def _add_message(self, unit: Unit, content: str, calls: Sequence[PlannedCall]) -> UUID:
         """The model's message with its calls."""
@@ -297,7 +402,7 @@ class Journal:
                 turn_id=self.turn.id,
                 role="assistant",
                 content=storable(content) or None,
-                tool_calls=[_wire(call) for call in calls],
+                tool_calls=[_wire(call) for call in calls] or None,
             )
         )
         await unit.session.execute(
@@ -328,7 +433,16 @@ class Journal:
             resource_namespace=call.resource[0] if call.resource else None,
             resource_name=call.resource[1] if call.resource else None,
             status=status,
+            expires_at=self._decided_by() if call.needs_approval else None,
         )
+
+    def _decided_by(self) -> datetime | None:
+        seconds = self._app.settings.chat.tool_approval_timeout_seconds
+        return utcnow() + timedelta(seconds=seconds) if seconds else None
+
+
+def _lost() -> LeaseLostError:
+    return LeaseLostError("Another worker has taken this turn over.")
 
 
 def _results_without_call(rows: Sequence[Row[Any]]) -> int:

@@ -1,8 +1,9 @@
 """What a model is sent: the one builder for every round of a turn. Pure."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -11,6 +12,8 @@ from sinas.errors import InvalidInputError
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.templates import render
 
+_USER: Final = re.compile(r"\{[{%][^}]*\buser\b")
+_KEPT_PREVIEW_CHARS: Final = 1000
 INTERRUPTED: Final = "[Error: function call was interrupted or timed out]"
 
 
@@ -19,6 +22,7 @@ class Instructions:
     """The parts of an agent that shape its system message.
 
     Attributes:
+        user: Whom the turn acts for, as `user` in the prompt's template.
         sections: What providers add, each a text of its own.
     """
 
@@ -26,6 +30,7 @@ class Instructions:
     system_prompt: str | None
     output_schema: JsonObject
     agent_input: JsonObject
+    user: JsonObject = field(default_factory=dict)
     sections: Sequence[str] = ()
 
 
@@ -53,13 +58,16 @@ class Line:
     pictures: tuple[Picture, ...] = ()
 
 
-def build(instructions: Instructions, history: Sequence[Line], window: int) -> list[JsonObject]:
+def build(
+    instructions: Instructions, history: Sequence[Line], window: int, inline: int = 5
+) -> list[JsonObject]:
     """System message and history, in OpenAI's format, at most `window` messages of history.
 
     Pair-complete: every call of an assistant message is followed at once by exactly one
     result, in the calls' order, wherever the result was stored; a missing one is reported as
     interrupted. Results whose call is outside the window are left out, and a window never
-    starts with results.
+    starts with results. Of results that the model has answered to already, only the newest
+    `inline` stay whole: older long ones become a line that says how to read them again.
 
     Raises:
         InvalidInputError: The system prompt's template fails for this chat's input.
@@ -67,13 +75,37 @@ def build(instructions: Instructions, history: Sequence[Line], window: int) -> l
     messages: list[JsonObject] = []
     if system := _system(instructions):
         messages.append({"role": "system", "content": system})
-    return messages + _conversation(history, window)
+    return messages + _conversation(_shortened(history, inline), window)
+
+
+def _shortened(history: Sequence[Line], inline: int) -> list[Line]:
+    """History whose older tool results are references."""
+    lines = list(history)
+    seen_by_model = next(
+        (n for n in reversed(range(len(lines))) if lines[n].role == "assistant"), 0
+    )
+    left = inline
+    for position in reversed(range(len(lines))):
+        line = lines[position]
+        if line.role != "tool":
+            continue
+        left -= 1
+        if left >= 0 or position >= seen_by_model:
+            continue
+        reference = (
+            f"[Result of {line.name}, shown before. "
+            f'To read it again: retrieve_tool_result("{line.tool_call_id}")]'
+        )
+        if len(line.content or "") > len(reference):
+            lines[position] = replace(line, content=reference, pictures=())
+    return lines
 
 
 def _system(instructions: Instructions) -> str:
     parts = []
     if instructions.system_prompt:
         parts.append(_rendered(instructions, instructions.system_prompt))
+    parts += instructions.sections
     if instructions.output_schema.get("properties"):
         schema = json.dumps(instructions.output_schema, indent=2)
         parts.append(
@@ -84,10 +116,11 @@ def _system(instructions: Instructions) -> str:
 
 
 def _rendered(instructions: Instructions, prompt: str) -> str:
-    if not instructions.agent_input:
+    # Without anything to fill in, a prompt may hold what only looks like a template.
+    if not instructions.agent_input and _USER.search(prompt) is None:
         return prompt
     try:
-        return render(prompt, instructions.agent_input)
+        return render(prompt, {**instructions.agent_input, "user": instructions.user})
     except InvalidInputError as error:
         raise InvalidInputError(
             f"The system prompt of agent '{instructions.agent}' cannot be rendered: {error.message}"
@@ -191,6 +224,19 @@ def result_text(value: JsonValue, limit: int) -> str:
     return _dumps(
         {"_truncated": True, "returned": len(preview), "total": len(raw), "preview": preview}
     )
+
+
+def kept_result(value: JsonValue, limit: int) -> JsonValue:
+    """A tool result as it is stored for retrieval: whole up to `limit` bytes of JSON."""
+    text = _dumps(value)
+    size = len(text.encode())
+    if size <= limit:
+        return value
+    return {
+        "_truncated": True,
+        "_original_size": size,
+        "_preview": text[:_KEPT_PREVIEW_CHARS],
+    }
 
 
 def _leading_items(items: list[JsonValue], limit: int) -> list[JsonValue]:

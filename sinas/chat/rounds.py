@@ -1,6 +1,7 @@
 """One round of tool calls: plan, approve, run in parallel, one result each."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +12,41 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat import events
+from sinas.chat.approving import ApprovalRules
 from sinas.chat.channel import ChannelWriter, Emitted
 from sinas.chat.journal import Journal, PlannedCall
-from sinas.chat.prompt import INTERRUPTED, Line, result_text
+from sinas.chat.prompt import INTERRUPTED, Line, kept_result, result_text
 from sinas.context import AppContext
-from sinas.errors import InvalidInputError, SinasError
+from sinas.errors import InvalidInputError, LeaseLostError, SinasError
 from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.templates import render
 from sinas.llm.assemble import ToolCall as ModelCall
 from sinas.models import TERMINAL_TOOL_CALL, ToolCall, ToolCallStatus, ToolGrant
-from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolResult, ToolSet
+from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolResult, ToolSet, Waits
 
 log = structlog.get_logger(__name__)
+
+_TO_RUN = (ToolCallStatus.PENDING, ToolCallStatus.RUNNING)
+_ELSEWHERE = (ToolCallStatus.AWAITING_ANSWER, ToolCallStatus.DELEGATED)
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A call that a dead worker began, and that must not run twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What there was left of a round.
+
+    Attributes:
+        any_run: Whether calls were run: the history has grown.
+        any_waits: Whether calls of it may still end elsewhere.
+    """
+
+    any_run: bool
+    any_waits: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +55,9 @@ class Round:
 
     Attributes:
         status_templates: The agent's texts by status key, Jinja over the call's arguments.
+        approval_rules: When a call needs somebody's approval.
+        is_nested: Whether this is a sub-agent's turn. Its call ids are then made unique beyond
+            its chat: people answer them in the chat at the top.
         emitted: What a dead worker already told the clients.
     """
 
@@ -40,6 +66,8 @@ class Round:
     writer: ChannelWriter
     tools: ToolSet
     status_templates: JsonObject
+    approval_rules: ApprovalRules
+    is_nested: bool
     emitted: Emitted
 
     async def plan(
@@ -58,56 +86,89 @@ class Round:
                 self.writer.put(question(row))
         return ()
 
-    async def resume(self, rows: Sequence[ToolCall], results: Mapping[str | None, Line]) -> bool:
-        """Bring a round to its end: True if there was anything left of it.
+    async def resume(self, rows: Sequence[ToolCall], results: Mapping[str | None, Line]) -> Left:
+        """Bring a round as far as this worker can.
 
         Says what is settled and was not said yet, runs what is decided and not run, waits for
         or reports what a dead worker had begun. `results` are the stored ones by call id.
         """
-        for row in rows:
-            self._say_settled(row, results.get(row.call_id))
-        left = [row for row in rows if row.status not in TERMINAL_TOOL_CALL]
+        self.say_settled(rows, results)
+        left = [row for row in rows if row.status in (*_ELSEWHERE, *_TO_RUN)]
         pending = [row for row in left if row.status == ToolCallStatus.PENDING]
         if pending:
             await self.journal.start_calls(pending)
         fresh = {row.id for row in pending}
-        await self.run(left, begun=[row for row in left if row.id not in fresh])
-        return bool(left)
+        here = [row for row in left if row.status in _TO_RUN]
+        waits = await self.run(here, begun=[row for row in here if row.id not in fresh])
+        return Left(any_run=bool(here), any_waits=waits or len(here) < len(left))
+
+    def say_settled(self, rows: Sequence[ToolCall], results: Mapping[str | None, Line]) -> None:
+        """Say what of a round is settled, or asked, and was not said yet."""
+        for row in rows:
+            self._say_settled(row, results.get(row.call_id))
 
     def _say_settled(self, row: ToolCall, result: Line | None) -> None:
         if row.status == ToolCallStatus.REJECTED:
             if row.call_id not in self.emitted.rejected:
                 resource = row.resource_namespace or "", row.resource_name or ""
                 self.writer.put(events.tool_rejected(row.call_id, *resource))
+        elif row.status == ToolCallStatus.AWAITING_ANSWER:
+            self._say_start(row)
+            if row.call_id not in self.emitted.asked:
+                self.writer.put(asked(row))
         elif row.status in TERMINAL_TOOL_CALL and row.call_id not in self.emitted.ended:
             self._say_start(row)
             text = (result.content if result else None) or INTERRUPTED
             self.writer.put(events.tool_end(row.call_id, row.name, text))
 
-    async def run(self, rows: Sequence[ToolCall], begun: Sequence[ToolCall] = ()) -> None:
-        """Run journalled calls, side by side unless they must not."""
+    async def run(self, rows: Sequence[ToolCall], begun: Sequence[ToolCall] = ()) -> bool:
+        """Run journalled calls, side by side unless they must not. True when one ends elsewhere."""
         one_by_one = [row for row in rows if self._is_sequential(row)]
         async with asyncio.TaskGroup() as group:
-            for row in rows:
-                if row not in one_by_one:
-                    group.create_task(self._run(row, is_begun=row in begun))
-            for row in one_by_one:
-                await self._run(row, is_begun=row in begun)
+            beside = [
+                group.create_task(self._run(row, is_begun=row in begun))
+                for row in rows
+                if row not in one_by_one
+            ]
+            waits = [await self._run(row, is_begun=row in begun) for row in one_by_one]
+        return any(waits) or any(task.result() for task in beside)
 
-    async def _run(self, row: ToolCall, *, is_begun: bool) -> None:
-        """Run one call to its one result."""
+    async def _run(self, row: ToolCall, *, is_begun: bool) -> bool:
+        """Run one call to its one result, or to where it waits for others: True then."""
         self._say_start(row)
         started = time.monotonic()
-        status, value = await self._result(row, is_begun=is_begun)
+        found = await self._result(row, is_begun=is_begun)
+        if isinstance(found, Waits):
+            refused = await self._hand_over(row, found)
+            if refused is None:
+                return True
+            found = refused
+        status, value = _outcome(found)
         text = (
             INTERRUPTED
             if status == ToolCallStatus.INTERRUPTED
             else result_text(value, self.app.settings.chat.tool_result_context_max_size)
         )
         duration_ms = int((time.monotonic() - started) * 1000)
-        await self.journal.finish_call(row, status, value=value, text=text, duration_ms=duration_ms)
+        kept = kept_result(value, self.app.settings.chat.tool_result_max_size)
+        await self.journal.finish_call(row, status, value=kept, text=text, duration_ms=duration_ms)
         if row.call_id not in self.emitted.ended:
             self.writer.put(events.tool_end(row.call_id, row.name, text))
+        return False
+
+    async def _hand_over(self, row: ToolCall, waits: Waits) -> Retry | Failed | None:
+        """Let a call end elsewhere; why it cannot."""
+        try:
+            waiting = await self.journal.wait_for(row, waits)
+        except LeaseLostError:
+            raise
+        except InvalidInputError as error:
+            return Retry(error.message)
+        except SinasError as error:
+            return Failed(error.code, error.message)
+        if waiting.status == ToolCallStatus.AWAITING_ANSWER:
+            self.writer.put(asked(waiting))
+        return None
 
     def _say_start(self, row: ToolCall) -> None:
         if row.call_id not in self.emitted.started:
@@ -115,25 +176,21 @@ class Round:
                 events.tool_start(row.call_id, row.name, row.arguments, row.description)
             )
 
-    async def _result(self, row: ToolCall, *, is_begun: bool) -> tuple[ToolCallStatus, JsonValue]:
+    async def _result(self, row: ToolCall, *, is_begun: bool) -> ToolResult | Interrupted:
         tool = self.tools.tools.get(row.name)
         if tool is None:
-            return ToolCallStatus.FAILED, {
-                "error": "Unauthorized tool call",
-                "message": f"There is no tool '{row.name}'. Use only the tools you were given.",
-            }
+            return Failed(
+                "Unauthorized tool call",
+                f"There is no tool '{row.name}'. Use only the tools you were given.",
+            )
         if is_begun and not tool.resumable:
             # It may have had its effect before the worker died; running it again could repeat it.
-            return ToolCallStatus.INTERRUPTED, None
+            return Interrupted()
         arguments = parse_arguments(row.arguments)
         if arguments is None:
-            return ToolCallStatus.FAILED, {
-                "error": "Invalid arguments",
-                "message": "The arguments must be one JSON object.",
-                "raw_arguments": row.arguments[:200],
-            }
+            return Retry("The arguments must be one JSON object.", raw=row.arguments[:200])
         call = Call(key=str(row.id), call_id=row.call_id, arguments=arguments)
-        return _outcome(await _guarded(tool, call))
+        return await _guarded(tool, call)
 
     def _is_sequential(self, row: ToolCall) -> bool:
         tool = self.tools.tools.get(row.name)
@@ -141,7 +198,7 @@ class Round:
 
     def _planned(self, call: ModelCall, taken: set[str], granted: set[str]) -> PlannedCall:
         tool = self.tools.tools.get(call.name)
-        call_id = _fresh_id(storable(call.id), taken)
+        call_id = _fresh_id(storable(call.id), taken, is_nested=self.is_nested)
         taken.add(call_id)
         return PlannedCall(
             call_id=call_id,
@@ -149,7 +206,9 @@ class Round:
             arguments=storable(call.arguments),
             description=storable(self._status(tool, call)),
             resource=tool.resource if tool else None,
-            needs_approval=tool is not None and tool.requires_approval and call.name not in granted,
+            needs_approval=tool is not None
+            and call.name not in granted
+            and self.approval_rules.asks_for(tool),
         )
 
     def _status(self, tool: Tool | None, call: ModelCall) -> str:
@@ -169,7 +228,7 @@ class Round:
         asked = [
             call.name
             for call in calls
-            if (tool := self.tools.tools.get(call.name)) and tool.requires_approval
+            if (tool := self.tools.tools.get(call.name)) and self.approval_rules.asks_for(tool)
         ]
         if not asked:
             return set()
@@ -179,6 +238,15 @@ class Round:
             ToolGrant.expires_at > func.now(),
         )
         return set((await session.scalars(statement)).all())
+
+
+def asked(row: ToolCall) -> events.Event:
+    """What a call asks the user."""
+    assert isinstance(row.question, dict)
+    expires_at = row.expires_at.isoformat() if row.expires_at else None
+    return events.input_required(
+        row.call_id, str(row.question["question"]), row.question.get("options"), expires_at
+    )
 
 
 def question(row: ToolCall) -> events.Event:
@@ -211,18 +279,21 @@ async def _guarded(tool: Tool, call: Call) -> ToolResult:
         return Failed("internal_error", "The tool failed for a reason that was logged.")
 
 
-def _outcome(result: ToolResult) -> tuple[ToolCallStatus, JsonValue]:
+def _outcome(result: Ok | Retry | Failed | Interrupted) -> tuple[ToolCallStatus, JsonValue]:
     match result:
+        case Interrupted():
+            return ToolCallStatus.INTERRUPTED, None
         case Ok(value):
             return ToolCallStatus.DONE, value
-        case Retry(message):
-            return ToolCallStatus.FAILED, {"error": "Invalid arguments", "message": message}
+        case Retry(message, raw):
+            told: JsonObject = {"error": "Invalid arguments", "message": message}
+            return ToolCallStatus.FAILED, told if raw is None else {**told, "raw_arguments": raw}
         case Failed(error, message):
             return ToolCallStatus.FAILED, {"error": error, "message": message}
 
 
-def _fresh_id(wanted: str, taken: set[str]) -> str:
-    """`wanted`, or a variant of it where the chat has had that id before."""
-    if wanted not in taken:
+def _fresh_id(wanted: str, taken: set[str], *, is_nested: bool) -> str:
+    """`wanted`, or a variant of it where the chat has had that id before or others may have."""
+    if wanted not in taken and not is_nested:
         return wanted
-    return f"{wanted[:40]}_{time.time_ns():x}"
+    return f"{wanted[:40]}_{time.time_ns():x}{secrets.token_hex(2)}"

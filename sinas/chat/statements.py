@@ -44,35 +44,52 @@ def _typed(statement: str, **types: Any) -> TextClause:
 
 START: Final = _typed(
     """
-    WITH chat AS (
+    WITH live AS (
+        UPDATE turns SET injected = injected + 1
+        WHERE CAST(:inject AS boolean)
+          AND id = (SELECT id FROM turns
+                    WHERE chat_id = :chat_id
+                      AND (status IN ('running', 'waiting', 'delegated')
+                           OR (status = 'queued' AND fence > 0))
+                    ORDER BY seq LIMIT 1)
+          AND status IN ('queued', 'running', 'waiting', 'delegated') AND NOT stop_requested
+        RETURNING id, channel_id
+    ), chat AS (
         UPDATE chats
         SET last_message_at = clock_timestamp(), updated_at = clock_timestamp(),
-            active_channel_id = :channel_id
+            active_channel_id = COALESCE((SELECT channel_id FROM live), :channel_id)
         WHERE id = :chat_id RETURNING id
     ), turn AS (
         INSERT INTO turns (id, chat_id, user_id, access, channel_id, status, keep_alive,
-                           timeout_seconds, parent_execution_id)
+                           timeout_seconds, parent_execution_id, parent_call_id, depth, lane)
         SELECT :turn_id, chat.id, :user_id, :access, :channel_id, 'queued', :keep_alive,
-               :timeout_seconds, (SELECT id FROM executions WHERE id = :parent_execution_id)
-        FROM chat
-        RETURNING id, chat_id
+               :timeout_seconds, (SELECT id FROM executions WHERE id = :parent_execution_id),
+               :parent_call_id, :depth, :lane
+        FROM chat WHERE NOT EXISTS (SELECT id FROM live)
+        RETURNING id, channel_id
+    ), begun AS (
+        SELECT id, channel_id, TRUE AS injected FROM live
+        UNION ALL SELECT id, channel_id, FALSE FROM turn
     ), said AS (
         INSERT INTO messages (id, chat_id, turn_id, role, content)
-        SELECT :message_id, turn.chat_id, turn.id, 'user', :content FROM turn
+        SELECT :message_id, chat.id, begun.id, 'user', :content FROM chat, begun
     )
-    SELECT id FROM turn
+    SELECT id, channel_id, injected FROM begun
     """,
     turn_id=Uuid(),
     chat_id=Uuid(),
     user_id=Uuid(),
     message_id=Uuid(),
     parent_execution_id=Uuid(),
+    parent_call_id=Uuid(),
     access=JSONB(none_as_null=True),
 )
-"""Store a user message, the queued turn that answers it, and both on the chat.
+"""Store a user message, with the queued turn that answers it, and both on the chat.
 
-The chat comes first, for its lock: turns and messages of one chat are numbered in one order, the
-one they are committed in. No row when the chat is gone.
+With `inject`, a message for a chat whose turn is at work goes into that turn instead. The turn's
+row is locked before the chat's, as in `FINISH`: a turn that ends in this moment takes no message
+any more, and one that has taken it cannot end without having seen it. The chat's lock numbers
+turns and messages of one chat in the order they are committed in. No row when the chat is gone.
 """
 
 CLAIM: Final = (
@@ -84,7 +101,7 @@ CLAIM: Final = (
         .where(
             _other.c.chat_id == _turns.c.chat_id,
             or_(
-                _other.c.status == TurnStatus.RUNNING,
+                _other.c.status.in_([TurnStatus.RUNNING, TurnStatus.DELEGATED]),
                 (_other.c.status == TurnStatus.QUEUED) & (_other.c.seq < _turns.c.seq),
             ),
         )
@@ -99,7 +116,7 @@ CLAIM: Final = (
     )
     .returning(*_turns.c)
 )
-"""Take a queued turn when none of its chat runs and none was queued before it."""
+"""Take a queued turn when none of its chat is at work and none was queued before it."""
 
 _provider_id = (
     select(LlmProvider.id)
@@ -144,9 +161,12 @@ SUBJECT: Final = (
 """Chat, agent, provider (the agent's, else the default), the user's rights, the depth of the
 execution whose code sent the message, and whether one of the chat waits for input."""
 
+_this = aliased(Turn)
+_injected = select(_this.injected).where(_this.id == bindparam("turn_id")).scalar_subquery()
 HISTORY: Final = (
     select(
         Turn.seq.label("turn_seq"),
+        _injected.label("injected"),
         Message.role,
         Message.content,
         Message.tool_calls,
@@ -161,7 +181,8 @@ HISTORY: Final = (
     .order_by(Message.seq.desc())
     .limit(bindparam("rows"))
 )
-"""The newest messages, newest first, without those of later turns."""
+"""The newest messages, newest first, without those of later turns; and how many were injected
+into this one."""
 
 LAST_CALLS: Final = (
     select(ToolCall)
@@ -209,6 +230,7 @@ FINISH: Final = _typed(
         SET status = :status, usage = :usage, error = :error, error_code = :error_code,
             reply_message_id = :message_id, lease_owner = NULL, finished_at = clock_timestamp()
         WHERE id = :turn_id AND fence = :fence AND status = 'running'
+          AND (CAST(:injected AS integer) IS NULL OR injected = :injected)
         RETURNING id, chat_id
     ), said AS (
         INSERT INTO messages (id, chat_id, turn_id, role, content)
@@ -220,7 +242,8 @@ FINISH: Final = _typed(
     ), closed AS (
         UPDATE tool_calls SET status = 'interrupted', finished_at = clock_timestamp()
         FROM held WHERE tool_calls.turn_id = held.id
-        AND tool_calls.status IN ('awaiting_approval', 'pending', 'running')
+        AND tool_calls.status IN
+            ('awaiting_approval', 'pending', 'running', 'awaiting_answer', 'delegated')
         RETURNING tool_calls.id
     )
     SELECT held.id, ARRAY(SELECT id FROM closed) AS open_calls FROM held
@@ -230,4 +253,24 @@ FINISH: Final = _typed(
     usage=JSONB(),
 )
 """End a turn: last message, and open calls closed, whose ids it answers. No row when the fence is
-gone."""
+gone, or when more messages were injected than `injected`."""
+
+AUDIENCE: Final = _typed(
+    """
+    WITH RECURSIVE above AS (
+        SELECT turns.channel_id, turns.fence, turns.parent_call_id, tool_calls.call_id,
+               turns.depth
+        FROM tool_calls JOIN turns ON turns.id = tool_calls.turn_id
+        WHERE tool_calls.id = :call_key
+        UNION ALL
+        SELECT turns.channel_id, turns.fence, turns.parent_call_id, tool_calls.call_id,
+               turns.depth
+        FROM above
+        JOIN tool_calls ON tool_calls.id = above.parent_call_id
+        JOIN turns ON turns.id = tool_calls.turn_id
+    )
+    SELECT channel_id, fence, call_id FROM above ORDER BY depth DESC
+    """,
+    call_key=Uuid(),
+)
+"""The channels of the turns above a sub-agent's, nearest first, with the call each waits for."""

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 
-from sinas.chat.turn import push_turn
-from sinas.context import TURN_STOP_PREFIX
+from sinas.chat.pushing import push_turn
+from sinas.context import TURN_STOP_PREFIX, AppContext
 from sinas.db.unit import Unit
-from sinas.models import TERMINAL_TURN, Turn, TurnStatus
+from sinas.models import SUSPENDED_TURN, TERMINAL_TURN, Turn, TurnStatus
 
 
 async def stop_turns(unit: Unit, executions: Sequence[UUID]) -> None:
@@ -22,11 +22,26 @@ async def stop_turns(unit: Unit, executions: Sequence[UUID]) -> None:
         await stop_turn(unit, turn_id)
 
 
+async def stop_delegated(context: AppContext, keys: Sequence[str]) -> None:
+    """Stop the turns of sub-agents that tool calls with these keys wait for."""
+    async with context.unit() as unit:
+        statement = (
+            select(Turn.id)
+            .where(
+                Turn.parent_call_id.in_([UUID(key) for key in keys]),
+                Turn.status.not_in(TERMINAL_TURN),
+            )
+            .order_by(Turn.id)
+        )
+        for turn_id in (await unit.session.scalars(statement)).all():
+            await stop_turn(unit, turn_id)
+
+
 async def stop_turn(unit: Unit, turn_id: UUID) -> TurnStatus | None:
     """Stop one turn once `unit` commits; its status before, None when there is no such turn.
 
     Nothing changes when it has ended. Else a worker ends it: the one that runs it at once, or
-    the one that takes it. A turn that waits for people is queued once more for that, since
+    the one that takes it. A turn that no worker has is queued once more for that, since
     whoever ends it also closes its open calls and its channel.
     """
     turn = await unit.session.scalar(select(Turn).where(Turn.id == turn_id).with_for_update())
@@ -34,10 +49,10 @@ async def stop_turn(unit: Unit, turn_id: UUID) -> TurnStatus | None:
         return None if turn is None else turn.status
     before = turn.status
     turn.stop_requested = True
-    if before is TurnStatus.WAITING:
+    if before in SUSPENDED_TURN:
         turn.status = TurnStatus.QUEUED
         turn.generation += 1
         turn.queued_at = func.clock_timestamp()
-        push_turn(unit, turn.id, turn.generation)
+        push_turn(unit, turn)
     unit.publish(f"{TURN_STOP_PREFIX}{turn_id}", b"1")
     return before

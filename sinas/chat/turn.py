@@ -7,39 +7,32 @@ on from what is committed. Every end, good or bad, is written once, then said on
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, TypeAlias
 from uuid import UUID
 
-import orjson
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat import events
 from sinas.chat.answer import Replay, TurnUsage, stream_answer
-from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
-from sinas.chat.journal import Journal, Subject
-from sinas.chat.prompt import Instructions, Line, build
+from sinas.chat.approving import ApprovalRules
+from sinas.chat.channel import ChannelWriter, Emitted
+from sinas.chat.delegating import settle_delegated
+from sinas.chat.journal import Journal
+from sinas.chat.opening import Opening, open_turn
+from sinas.chat.prompt import Line
+from sinas.chat.pushing import TURN_JOB_NAME, push_turn_row
 from sinas.chat.rounds import Round
-from sinas.context import JOB_DONE_PREFIX, TURN_STOP_PREFIX, WorkerContext
-from sinas.db.unit import Unit
-from sinas.errors import (
-    DeadlineError,
-    InvalidInputError,
-    LeaseLostError,
-    SinasError,
-    UpstreamError,
-)
-from sinas.kit.json_types import JsonObject
+from sinas.chat.suspending import announce_turn, waiting_ids
+from sinas.context import TURN_STOP_PREFIX, WorkerContext
+from sinas.errors import DeadlineError, LeaseLostError, SinasError, UpstreamError
 from sinas.llm.assemble import TurnText
-from sinas.llm.base import ModelRequest, Provider
-from sinas.llm.convert import convert_messages, dialect_of
-from sinas.models import ToolCall, Turn, TurnStatus
+from sinas.llm.base import ModelRequest
+from sinas.models import Turn, TurnStatus
 from sinas.queue.job import Queue, job
 from sinas.queue.signals import RESYNC, Listener
-from sinas.tools.base import Tool, ToolContext, ToolSet
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +40,8 @@ _UNSAID = "The turn failed for a reason that was logged."
 _ABANDON_RETRY_SECONDS = 1.0
 # What servers answer when a model cannot see: they do not agree on it.
 _NO_PICTURES = frozenset({400, 404, 413, 415, 422, 500, 501})
+# `suspended`: only people can bring it on. `delegated`: sub-agents work for it.
+Ending: TypeAlias = Literal["completed", "suspended", "delegated"]
 
 
 async def run_turn(context: WorkerContext, turn_id: UUID) -> None:
@@ -74,17 +69,6 @@ async def _abandon(context: WorkerContext, journal: Journal) -> None:
             await asyncio.sleep(_ABANDON_RETRY_SECONDS)
         else:
             return
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """What a claimed turn starts with."""
-
-    subject: Subject
-    tools: ToolSet
-    history: list[Line]
-    last_calls: list[ToolCall]
-    emitted: Emitted
 
 
 class _Run:
@@ -140,50 +124,80 @@ class _Run:
             if ending == "suspended":
                 await self._say(events.done("suspended"), TurnStatus.WAITING)
                 await self._wake_next()
-            else:
-                await self._end(TurnStatus.COMPLETED, self.answer.content)
+            elif ending == "delegated":
+                await self.writer.flush()
 
-    async def _rounds(self) -> Literal["completed", "suspended"]:
-        opening = await self._open()
-        subject = opening.subject
+    async def _rounds(self) -> Ending:
+        opening = await open_turn(self.context, self.journal, self.writer)
+        agent = opening.subject.agent
         self.replay = Replay(opening.emitted)
         calls = Round(
             app=self.app,
             journal=self.journal,
             writer=self.writer,
             tools=opening.tools,
-            status_templates=subject.agent.status_templates if subject.agent else {},
+            status_templates=agent.status_templates if agent else {},
+            approval_rules=ApprovalRules.of(agent.tool_approvals if agent else {}),
+            is_nested=self.turn.depth > 0,
             emitted=opening.emitted,
         )
         history = opening.history
-        results = {line.tool_call_id: line for line in history if line.role == "tool"}
-        if await calls.resume(opening.last_calls, results):
+        left = await calls.resume(opening.last_calls, _results(history))
+        if left.any_waits and (state := await self._suspend(calls)):
+            return state
+        if left.any_run or left.any_waits:
             history = await self._history()
         while True:
             self._check_rounds()
             self.writer.round_number = self.turn.rounds
-            await self._ask(subject, opening.tools, history)
+            await self._ask(opening, history)
             made = self.answer.tool_calls()
             # Before the journal has the answer, so that whoever finds it there finds the text on
             # the channel too, even when this worker dies between the two.
             await self.writer.flush()
             if not made:
-                return "completed"
-            rows = await calls.plan(self.answer.content, made, self.usage.dump())
-            # Journalled with its calls: should the turn end now, it is not its last message.
-            self.answer = TurnText()
-            self.replay = Replay(Emitted())
-            if not rows:
-                return "suspended"
-            await calls.run(rows)
+                if await self._completed():
+                    return "completed"
+            else:
+                rows = await calls.plan(self.answer.content, made, self.usage.dump())
+                # Journalled with its calls: should the turn end now, it is not its last message.
+                self._begin_round()
+                if not rows:
+                    return "suspended"
+                if await calls.run(rows) and (state := await self._suspend(calls)):
+                    return state
             self.turn.rounds += 1
             history = await self._history()
 
-    async def _ask(self, subject: Subject, tools: ToolSet, history: list[Line]) -> None:
+    def _begin_round(self) -> None:
+        self.answer = TurnText()
+        self.replay = Replay(Emitted())
+
+    async def _completed(self) -> bool:
+        """End the turn with the model's answer. False when more was said to it meanwhile."""
+        if await self._end(TurnStatus.COMPLETED, self.answer.content):
+            return True
+        await self.journal.add_answer(self.answer.content, self.usage.dump())
+        self._begin_round()
+        return False
+
+    async def _suspend(self, calls: Round) -> Ending | None:
+        """Give the turn up while calls of its round end elsewhere; None when none is left."""
+        state = await self.journal.suspend()
+        async with self.app.statement_sessions() as session:
+            rows = await self.journal.last_calls(session)
+        if state is None:
+            # Settled while this worker ran the others: nobody else says so.
+            calls.say_settled(rows, _results(await self._history()))
+            return None
+        self.writer.put(events.round_suspended(waiting_ids(rows), self.turn.channel_id))
+        return "suspended" if state is TurnStatus.WAITING else "delegated"
+
+    async def _ask(self, opening: Opening, history: list[Line]) -> None:
         if self.blind:
             history = [replace(line, pictures=()) for line in history]
         try:
-            await self._answer_to(self._request(subject, tools, history))
+            await self._answer_to(opening.request(self.app, history))
         except UpstreamError as error:
             refused = error.status in _NO_PICTURES and not self.answer.content
             if not refused or not any(line.pictures for line in history):
@@ -191,7 +205,7 @@ class _Run:
             # Many models take no pictures. What the tool says of them is enough to go on.
             log.info("turn.pictures_refused", status=error.status)
             self.blind = True
-            await self._ask(subject, tools, history)
+            await self._ask(opening, history)
 
     async def _answer_to(self, request: ModelRequest) -> None:
         try:
@@ -200,41 +214,6 @@ class _Run:
             self.usage.errors += 1
             raise
         self.usage.add(self.answer.usage)
-
-    async def _open(self) -> _Opening:
-        window = self.app.settings.chat.max_history_messages
-        async with self.app.statement_sessions() as session:
-            subject = await self.journal.subject(session)
-            tools = await self._offer(session, subject)
-            history = await self.journal.history(session, window)
-            continues = self.turn.fence > 1
-            last_calls = await self.journal.last_calls(session) if continues else []
-        emitted = Emitted()
-        if continues:
-            await self.writer.take()
-            emitted = await read_emitted(self.app.redis, self.turn.channel_id, self.turn.rounds)
-        return _Opening(subject, tools, history, last_calls, emitted)
-
-    async def _offer(self, session: AsyncSession, subject: Subject) -> ToolSet:
-        if subject.agent is None or not self.context.tools:
-            return ToolSet()
-        context = ToolContext(
-            principal=subject.principal,
-            chat_id=self.turn.chat_id,
-            agent_input=subject.chat.agent_input,
-            has_paused=subject.has_paused,
-        )
-        found: dict[str, Tool] = {}
-        for provider in self.context.tools:
-            for tool in await provider.offer(subject.agent, context, session):
-                if tool.name in found:
-                    raise InvalidInputError(
-                        f"Two tools of this agent share the name '{tool.name}' "
-                        f"({'/'.join(found[tool.name].resource)} and {'/'.join(tool.resource)}); "
-                        "rename one of them."
-                    )
-                found[tool.name] = tool
-        return ToolSet(found)
 
     async def _history(self) -> list[Line]:
         async with self.app.statement_sessions() as session:
@@ -246,54 +225,6 @@ class _Run:
             raise DeadlineError(
                 f"Tool iteration limit ({limit}) reached. Stopping to prevent runaway loops."
             )
-
-    def _request(self, subject: Subject, tools: ToolSet, history: list[Line]) -> ModelRequest:
-        provider, model = self._model(subject)
-        agent, chat = subject.agent, subject.chat
-        name = f"{chat.agent_namespace}/{chat.agent_name}"
-        instructions = Instructions(
-            agent=name,
-            system_prompt=agent.system_prompt if agent else None,
-            output_schema=agent.output_schema if agent else {},
-            agent_input=chat.agent_input,
-        )
-        messages = build(instructions, history, self.app.settings.chat.max_history_messages)
-        return ModelRequest(
-            provider=provider,
-            model=model,
-            messages=convert_messages(messages, dialect_of(provider.type, model)),
-            tools=tools.schemas(),
-            temperature=agent.temperature if agent else None,
-            max_tokens=agent.max_tokens if agent else None,
-            timeout_seconds=self.app.settings.chat.llm_timeout_seconds,
-        )
-
-    def _model(self, subject: Subject) -> tuple[Provider, str]:
-        agent, row = subject.agent, subject.provider
-        name = f"{subject.chat.agent_namespace}/{subject.chat.agent_name}"
-        if row is None:
-            raise InvalidInputError(
-                f"Agent '{name}' has no LLM provider: set its llm_provider_id, or make an "
-                "active provider the default."
-            )
-        if not row.is_active or row.deleted_at is not None:
-            raise InvalidInputError(
-                f"LLM provider '{row.name}' of agent '{name}' is not active; activate it or "
-                "choose another one."
-            )
-        model = (agent.model if agent else None) or row.default_model
-        if not model:
-            raise InvalidInputError(
-                f"Agent '{name}' has no model: set its model, or the default_model of LLM "
-                f"provider '{row.name}'."
-            )
-        key = row.api_key_encrypted
-        return Provider(
-            name=row.name,
-            type=dialect_of(row.provider_type, model),
-            endpoint=row.api_endpoint,
-            api_key=self.app.cipher.decrypt(key) if key else None,
-        ), model
 
     async def _watch(self, stops: Listener) -> None:
         """Interrupt the work when somebody stops the turn or this worker loses its lease."""
@@ -348,11 +279,14 @@ class _Run:
         content: str | None,
         error: str | None = None,
         code: str | None = None,
-    ) -> None:
+    ) -> bool:
+        """Write the end and say it. False when messages came in that it would not answer."""
         await self.writer.flush()  # before the row says that the turn has ended; see `_rounds`
         left = await self.journal.finish(
             status, content=content, usage=self.usage.dump(), error=error, error_code=code
         )
+        if left is None:
+            return False
         if left:
             await self._abandon_calls(left)
         match status:
@@ -363,7 +297,11 @@ class _Run:
             case _:
                 last = events.done()
         await self._say(last, status)
+        if self.turn.parent_call_id is not None:
+            async with self.app.unit() as unit:
+                await settle_delegated(self.app, unit, self.turn.id)
         await self._wake_next()
+        return True
 
     async def _abandon_calls(self, keys: Sequence[str]) -> None:
         """End what calls without a result started: nobody will read it."""
@@ -377,35 +315,34 @@ class _Run:
         """Close the channel and tell whoever waits for the turn."""
         self.writer.put(last)
         await self.writer.flush()
-        payload: JsonObject = {"status": status.value}
-        await self.app.redis.publish(f"{JOB_DONE_PREFIX}{self.turn.id}", orjson.dumps(payload))
+        await announce_turn(self.app, self.turn.id, status)
 
     async def _wake_next(self) -> None:
         """Queue the turn of the same chat that waited for this one."""
         if (following := await self.journal.next_turn()) is not None:
             async with self.app.statement_unit() as unit:
-                push_turn(unit, *following)
+                push_turn_row(unit, *following)
 
     async def _hand_back(self) -> None:
         """The worker stops: give the turn to another one at once."""
         async with self.app.unit() as unit:
             generation = await self.journal.release(unit)
             if generation is not None:
-                push_turn(unit, self.turn.id, generation)
+                push_turn_row(unit, self.turn.id, generation, self.turn.lane)
+
+
+def _results(history: list[Line]) -> dict[str | None, Line]:
+    """Stored results by call id."""
+    return {line.tool_call_id: line for line in history if line.role == "tool"}
 
 
 async def _set(event: asyncio.Event) -> None:
     await event.wait()
 
 
-@job("turns.run", queue=Queue.AGENTS, timeout=timedelta(hours=25))
+@job(TURN_JOB_NAME, queue=Queue.AGENTS, timeout=timedelta(hours=25))
 async def _job(context: WorkerContext, turn_id: str) -> None:
     await run_turn(context, UUID(turn_id))
 
 
 TURN_JOB = _job
-
-
-def push_turn(unit: Unit, turn_id: UUID, generation: int) -> None:
-    """Queue a turn after `unit` commits. `generation` tells a resumed turn from its first run."""
-    TURN_JOB.enqueue(unit, f"turns.run:{turn_id}:{generation}", timedelta(0), str(turn_id))

@@ -186,6 +186,7 @@ class Turn(IdMixin, Base):
         depth: How many agents above this one wait for it; 0 for a person's message.
         lane: The lane of the agents queue it takes slots of.
         injected: How many messages were added while it was at work.
+        channel_done: Whether `channel_id` has been closed although the turn will go on.
     """
 
     __tablename__ = "turns"
@@ -218,6 +219,7 @@ class Turn(IdMixin, Base):
     lane: Mapped[str] = mapped_column(default="", server_default="")
     access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
     channel_id: Mapped[str]
+    channel_done: Mapped[bool] = mapped_column(default=False, server_default="false")
     past_channels: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
     status: Mapped[TurnStatus] = mapped_column(default=TurnStatus.QUEUED)
     stop_requested: Mapped[bool] = mapped_column(default=False, server_default="false")
@@ -293,6 +295,7 @@ class ToolCall(IdMixin, Base):
             "expires_at",
             postgresql_where=text("status IN ('awaiting_approval', 'awaiting_answer')"),
         ),
+        Index("ix_tool_calls_delegated", "id", postgresql_where=text("status = 'delegated'")),
     )
 
     turn_id: Mapped[UUID] = mapped_column(ForeignKey("turns.id", ondelete="CASCADE"))

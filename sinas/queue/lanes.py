@@ -1,8 +1,10 @@
-"""Lanes of the functions queue: who waits for whom never shares slots.
+"""Lanes of the queues: who waits for whom never shares slots.
 
 A function that calls another one through the API holds its slot while it waits. If callees
 needed slots of the same kind, enough callers would fill a worker and nothing could ever end. So
-each depth of a chain has a lane of its own, and the deepest one always gets on.
+each depth of a chain has a lane of its own, and the deepest one always gets on. The same holds
+for turns that functions start; turns of sub-agents have a lane so that a flood of new messages
+does not keep the answers to earlier ones waiting.
 """
 
 from typing import Final
@@ -11,6 +13,7 @@ from sinas.settings import FunctionSettings, Settings
 
 # Where chains have no limit: deeper calls share the last lane.
 _DEPTHS_WITHOUT_LIMIT: Final = 8
+SUB_AGENTS: Final = ":sub"
 
 
 def function_lane(limits: FunctionSettings, *, depth: int, shared: bool) -> str:
@@ -38,6 +41,32 @@ def function_lanes(settings: Settings) -> dict[str, int]:
         own = outer if depth == 1 else queue.nested_concurrency
         lanes[function_lane(settings.function, depth=depth, shared=False)] = own
         lanes[function_lane(settings.function, depth=depth, shared=True)] = queue.shared_concurrency
+    return lanes
+
+
+def agent_lane(limits: FunctionSettings, *, depth: int, is_sub_agent: bool) -> str:
+    """The lane of one turn, as a suffix of the queue's key.
+
+    Args:
+        limits: For the longest chain.
+        depth: How many executions wait for it; 0 for a person's message.
+        is_sub_agent: Whether another agent called this one.
+    """
+    level = min(depth, _depths(limits))
+    return (SUB_AGENTS if is_sub_agent else "") + (f":{level}" if level else "")
+
+
+def agent_lanes(settings: Settings) -> dict[str, int]:
+    """Every lane of the agents queue with its slots in one worker."""
+    queue = settings.queue
+    lanes = {}
+    for depth in range(_depths(settings.function) + 1):
+        for is_sub_agent, outer in (
+            (False, queue.agent_concurrency),
+            (True, queue.sub_agent_concurrency),
+        ):
+            slots = queue.nested_agent_concurrency if depth else outer
+            lanes[agent_lane(settings.function, depth=depth, is_sub_agent=is_sub_agent)] = slots
     return lanes
 
 

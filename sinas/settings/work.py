@@ -21,6 +21,17 @@ class QueueSettings(Group):
         validation_alias=AliasChoices("QUEUE_AGENT_CONCURRENCY", "agent_concurrency"),
         description="Turns one agent worker runs at once.",
     )
+    sub_agent_concurrency: int = Field(
+        10,
+        validation_alias=AliasChoices("QUEUE_AGENT_SUB_CONCURRENCY", "sub_agent_concurrency"),
+        description="Turns of sub-agents one agent worker runs at once, besides the others.",
+    )
+    nested_agent_concurrency: int = Field(
+        3,
+        validation_alias=AliasChoices("QUEUE_AGENT_NESTED_CONCURRENCY", "nested_agent_concurrency"),
+        description="Turns started by functions' code that one agent worker runs at once, at each "
+        "depth; kept free for them, so that what waits for turns never fills a worker.",
+    )
     max_retries: int = Field(
         3,
         validation_alias=AliasChoices("QUEUE_MAX_RETRIES", "max_retries"),
@@ -231,6 +242,31 @@ class ChatSettings(Group):
 
     max_history_messages: int = Field(100, description="Messages of history sent to a model.")
     max_tool_iterations: int = Field(25, description="Model rounds with tool calls in one turn.")
+    tool_result_max_inline: int = Field(
+        5, description="Tool results a model is shown again; older long ones can be retrieved."
+    )
+    tool_result_max_size: int = Field(
+        102_400, description="Bytes of one tool result that are kept for retrieval."
+    )
+    tool_result_retention_days: int = Field(
+        30, description="How long full tool results are kept; 0 for ever."
+    )
+    tool_approval_timeout_seconds: int = Field(
+        0, description="Seconds after which an undecided approval is a rejection; 0 for never."
+    )
+    ask_user_timeout_seconds: int = Field(
+        86_400, description="Seconds a question to the user stays open; 0 for ever."
+    )
+    max_delegation_depth: int = Field(
+        5,
+        validation_alias=AliasChoices("AGENT_MAX_DELEGATION_DEPTH", "max_delegation_depth"),
+        description="How many agents may call each other in a chain; 0 for no limit.",
+    )
+    delegate_timeout: int = Field(
+        600,
+        validation_alias=AliasChoices("AGENT_DELEGATE_TIMEOUT", "delegate_timeout"),
+        description="Seconds a sub-agent's turn may work, when its agent sets no time of its own.",
+    )
     tool_result_context_max_size: int = Field(
         102_400, description="Bytes of one tool result sent to a model."
     )

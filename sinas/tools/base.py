@@ -2,14 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.principal import Principal
+from sinas.db.unit import Unit
 from sinas.kit.json_types import JsonObject, JsonValue
-from sinas.models import Agent
+from sinas.models import Agent, ToolCallStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,13 @@ class Ok:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The model called it wrongly and may correct itself; `message` says how."""
+    """The model called it wrongly and may correct itself; `message` says how.
+
+    `raw` are the arguments, where they could not be read.
+    """
 
     message: str
+    raw: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,24 @@ class Failed:
     message: str
 
 
-ToolResult: TypeAlias = Ok | Retry | Failed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waits:
+    """The call ends elsewhere: a person answers it, or the turn of another agent does.
+
+    Attributes:
+        status: `awaiting_answer` or `delegated`.
+        begin: Run in the transaction that records that the call waits; both happen or none.
+        question: What people are asked, for `awaiting_answer`.
+        expires_in: When it is settled without anybody; None for never.
+    """
+
+    status: ToolCallStatus
+    begin: Callable[[Unit], Awaitable[None]] | None = None
+    question: JsonObject | None = None
+    expires_in: timedelta | None = None
+
+
+ToolResult: TypeAlias = Ok | Retry | Failed | Waits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +69,9 @@ class ToolContext:
 
     Attributes:
         principal: The caller, with the rights they hold now; tools gain none through the model.
+        turn_id: None where only the tools are looked at.
+        root_chat_id: The chat at the top, when this one is a sub-agent's.
+        depth: How many agents above this one wait for it.
         agent_input: Validated input of the chat, for parameter templates.
         has_paused: Whether an execution of the chat waits for input.
     """
@@ -53,6 +79,9 @@ class ToolContext:
     principal: Principal
     chat_id: UUID
     agent_input: JsonObject
+    turn_id: UUID | None = None
+    root_chat_id: UUID | None = None
+    depth: int = 0
     has_paused: bool = False
 
 
@@ -81,6 +110,9 @@ class Tool:
         status_key: Key of the agent's `status_templates`.
         status: Default status text.
         resource: Namespace and name of what stands behind it, for approvals.
+        follows_approval_rules: Whether the agent's `tool_approvals` count for it. Not for what
+            only asks people or reads back what the model has seen.
+        serves_others: Whether it is of no use in a turn that has no other tools.
         resumable: Whether `run` with the same key, after a crash, is safe: it finds or waits
             for the first attempt. Others are reported as interrupted.
     """
@@ -93,6 +125,8 @@ class Tool:
     status: str
     resource: tuple[str, str]
     requires_approval: bool = False
+    follows_approval_rules: bool = True
+    serves_others: bool = False
     resumable: bool = False
     sequential: bool = False
 

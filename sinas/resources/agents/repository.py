@@ -1,11 +1,13 @@
 """Rows of agents."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, func, or_, select, update
 from typing_extensions import override
 
+from sinas.crud.references import matching
 from sinas.crud.repository import Repository
 from sinas.models import Agent, LlmProvider
 
@@ -41,6 +43,17 @@ class AgentRepository(Repository[Agent]):
         )
         return await self.session.scalar(statement)
 
+    async def active_matching(self, references: Sequence[str]) -> Sequence[Agent]:
+        """Active agents the caller may read, by `ns/name`, `ns/*`, `*/*` or id."""
+        ids = [UUID(one) for one in references if _is_id(one)]
+        names = [one for one in references if not _is_id(one)]
+        statement = (
+            self.visible()
+            .where(Agent.is_active, or_(matching(Agent, names), Agent.id.in_(ids)))
+            .order_by(Agent.namespace, Agent.name)
+        )
+        return (await self.session.scalars(statement)).all()
+
     async def clear_default(self) -> None:
         """Take the default mark from every agent, one caller after the other until they commit."""
         await self.session.execute(select(func.pg_advisory_xact_lock(_DEFAULT_LOCK)))
@@ -52,3 +65,11 @@ class AgentRepository(Repository[Agent]):
             LlmProvider.id == provider_id, LlmProvider.deleted_at.is_(None)
         )
         return (await self.session.scalar(statement)) is not None
+
+
+def _is_id(reference: str) -> bool:
+    try:
+        UUID(reference)
+    except ValueError:
+        return False
+    return True

@@ -33,6 +33,13 @@ Reference = Annotated[
         description="`namespace/name`, `namespace/*` or `*/*`.",
     ),
 ]
+AgentId = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+        description="An agent's id instead of its name.",
+    ),
+]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Access = Literal["readonly", "readwrite"]
@@ -91,6 +98,27 @@ class Hooks(Input):
     on_assistant_message: list[Hook] = []
 
 
+class ApprovalRule(Input):
+    """Which calls the rule is for, and whether they wait for a person."""
+
+    match: str = Field(
+        min_length=1,
+        max_length=255,
+        description="Glob over the tool's name (`call_agent_*`), or over `namespace/name`.",
+    )
+    action: Literal["auto", "ask"]
+
+
+class ToolApprovals(Input):
+    """When tool calls wait for a person.
+
+    The first rule that matches decides, else what the tool itself demands, else the default.
+    """
+
+    default: Literal["auto", "ask"] = "auto"
+    rules: list[ApprovalRule] = Field([], max_length=100)
+
+
 class SystemTool(Input):
     """A built-in tool; `connections` limits database introspection."""
 
@@ -119,7 +147,7 @@ class _Common(Input):
     output_schema: Schema | None = None
     initial_messages: list[InitialMessage] | None = None
     enabled_functions: list[Reference] | None = None
-    enabled_agents: list[Reference] | None = None
+    enabled_agents: list[Reference | AgentId] | None = None
     enabled_skills: Skills | None = None
     function_parameters: dict[str, JsonObject] | None = None
     status_templates: dict[str, str] | None = None
@@ -135,6 +163,10 @@ class _Common(Input):
     default_job_timeout: Positive | None = None
     default_keep_alive: bool | None = False
     system_tools: list[str | SystemTool] | None = None
+    tool_approvals: ToolApprovals | None = None
+    provider_overrides: JsonObject | None = Field(
+        None, description="Parameters sent to the model's provider besides, such as `top_p`."
+    )
 
 
 class AgentCreate(_Common):
@@ -186,3 +218,5 @@ class AgentRead(Stamped, Output):
     default_job_timeout: int | None
     default_keep_alive: bool
     system_tools: list[Any]
+    tool_approvals: JsonObject
+    provider_overrides: JsonObject

@@ -1,101 +1,150 @@
-"""Decisions about tool calls: each resolves its own call; the last one resumes the turn."""
+"""Decisions and answers of people: each resolves its own call; the last one resumes the turn.
 
-from collections.abc import Sequence
+Calls of sub-agents are decided in the chat at the top, which is the one that people see.
+"""
+
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sinas.auth.principal import Principal
-from sinas.chat.prompt import result_text
-from sinas.chat.rounds import parse_arguments
-from sinas.chat.turn import push_turn
+from sinas.chat.suspending import Suspensions
+from sinas.context import AppContext
 from sinas.db.unit import Unit
-from sinas.errors import NotFoundError
+from sinas.errors import ConflictError, InvalidInputError, NotFoundError
 from sinas.kit.ids import uuid7
+from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.time import utcnow
-from sinas.models import Chat, Message, ToolCall, ToolCallStatus, ToolGrant, Turn, TurnStatus
-from sinas.resources.chats.schemas import ApprovalRequest, ApprovalResponse, PendingApproval
+from sinas.models import (
+    SUSPENDED_TURN,
+    Message,
+    ToolCall,
+    ToolCallStatus,
+    ToolGrant,
+    Turn,
+    TurnStatus,
+)
+from sinas.resources.chats.schemas import (
+    AnswerAccepted,
+    AnswerRequest,
+    ApprovalRequest,
+    ApprovalResponse,
+)
 from sinas.resources.chats.service import ChatService
 
 _GRANT_LIFE = timedelta(days=7)
-_RESULT_LIMIT = 4096
+REJECTED: JsonObject = {
+    "error": "Rejected",
+    "message": "The user rejected this tool call. Do not call it again unasked.",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Decision:
-    call: ToolCall
-    turn: Turn
-    first_of_round: bool
-    left: int
+class Settled:
+    """What an answer led to.
+
+    Attributes:
+        turn: The turn of the chat that was addressed; None when it has none that is open.
+        usage_before: What that turn had used until then.
+        resumed: Whether the turn whose call it was goes on.
+    """
+
+    accepted: AnswerAccepted
+    turn: Turn | None
+    usage_before: JsonObject
+    resumed: bool
 
 
-class ApprovalService:
-    """Approvals of one caller's chats."""
+class DecisionService:
+    """Decisions about, and answers to, calls of one caller's chats."""
 
-    def __init__(self, unit: Unit, principal: Principal) -> None:
+    def __init__(self, app: AppContext, unit: Unit, principal: Principal) -> None:
         self.unit = unit
         self.principal = principal
+        self.chats = ChatService(unit, principal)
+        self.suspensions = Suspensions(app, unit)
 
     async def decide(self, chat_id: UUID, call_id: str, data: ApprovalRequest) -> ApprovalResponse:
         """Approve or reject one call. Both give the model a result; the last decision resumes.
 
         Raises:
-            NotFoundError: No such chat, or no call of that id waits in it.
+            NotFoundError: No such chat, or no call of that id waits for a decision in it.
             ForbiddenError: Somebody else's chat, or no chat grant on its agent.
+            InvalidInputError: The changed arguments cannot be stored.
         """
-        await ChatService(self.unit, self.principal).sendable(chat_id)
-        decision = await self._locked(chat_id, call_id)
+        turn, call = await self._waiting(chat_id, call_id, ToolCallStatus.AWAITING_APPROVAL)
+        await self.suspensions.reopen(turn)
         if data.approved:
-            await self._approve(decision.call, always=data.always_allow)
+            await self._approve(call, data)
         else:
-            await self._reject(decision.call)
-        channel_id = self._channel(decision)
-        if decision.left == 0:
-            await self._resume(decision.turn, channel_id)
+            await self.suspensions.write_result(call, ToolCallStatus.REJECTED, REJECTED)
+        self._sign(call)
+        await self.suspensions.advance(turn)
+        resumed = turn.status is TurnStatus.QUEUED
+        channel_id = await self._channel(chat_id, turn)
         return ApprovalResponse(
             status="approved" if data.approved else "rejected",
             tool_call_id=call_id,
             channel_id=channel_id,
-            resume="waiting" if decision.left else "queued",
-            message=f"{decision.left} more tool calls of this round wait for a decision."
-            if decision.left
-            else f"Resume job enqueued. Connect to /chats/{chat_id}/stream/{channel_id} "
-            "for results.",
+            resume="queued" if resumed else "waiting",
+            message=f"Resume job enqueued. Connect to /chats/{chat_id}/stream/{channel_id} "
+            "for results."
+            if resumed
+            else "More tool calls of this round wait for a decision.",
         )
 
-    async def _locked(self, chat_id: UUID, call_id: str) -> _Decision:
-        """The waiting call; the lock on its turn makes decisions of one round take turns."""
-        session = self.unit.session
-        turn = await session.scalar(
-            select(Turn)
-            .join(ToolCall, ToolCall.turn_id == Turn.id)
-            .where(
-                Turn.chat_id == chat_id,
-                Turn.status == TurnStatus.WAITING,
-                ToolCall.call_id == call_id,
-            )
-            .with_for_update(of=Turn)
-        )
-        calls: Sequence[ToolCall] = []
-        if turn is not None:
-            calls = (
-                await session.scalars(select(ToolCall).where(ToolCall.turn_id == turn.id))
-            ).all()
-        waiting = [c for c in calls if c.status == ToolCallStatus.AWAITING_APPROVAL]
-        call = next((c for c in waiting if c.call_id == call_id), None)
-        if turn is None or call is None:
-            raise NotFoundError(f"No tool call '{call_id}' waits for a decision in this chat")
-        decided = [c for c in calls if c.message_id == call.message_id and c.decided_at]
-        return _Decision(call, turn, not decided, len(waiting) - 1)
+    async def answer(self, chat_id: UUID, call_id: str, data: AnswerRequest) -> Settled:
+        """Answer a question of `ask_user`; the answer becomes the call's result.
 
-    async def _approve(self, call: ToolCall, *, always: bool) -> None:
-        call.status = ToolCallStatus.PENDING
+        Raises:
+            NotFoundError: No such chat, or no such question in it.
+            ForbiddenError: Somebody else's chat, or no chat grant on its agent.
+            ConflictError: It was answered, or has expired.
+        """
+        turn, call = await self._waiting(chat_id, call_id, ToolCallStatus.AWAITING_ANSWER)
+        before = await self._addressed(chat_id, turn)
+        usage_before = dict(before.usage) if before else {}
+        await self.suspensions.reopen(turn)
+        await self.suspensions.write_result(call, ToolCallStatus.DONE, {"answer": data.answer})
         self._sign(call)
-        if not always:
+        await self.suspensions.advance(turn)
+        resumed = turn.status is TurnStatus.QUEUED
+        accepted = AnswerAccepted(
+            status="answered",
+            tool_call_id=call_id,
+            resumed=resumed,
+            resume_pending=False,
+            channel_id=await self._channel(chat_id, turn) if resumed else None,
+            message="The turn goes on; follow channel_id."
+            if resumed
+            else "The turn waits for more before it goes on.",
+        )
+        return Settled(accepted, await self._addressed(chat_id, turn), usage_before, resumed)
+
+    async def _waiting(
+        self, chat_id: UUID, call_id: str, status: ToolCallStatus
+    ) -> tuple[Turn, ToolCall]:
+        """The call that waits, and its turn, locked."""
+        await self.chats.sendable(chat_id)
+        known = await self.chats.rows.call(chat_id, call_id)
+        found = None if known is None else await self.suspensions.locked(known.id)
+        asks = status is ToolCallStatus.AWAITING_ANSWER
+        if found is not None and found[0].status in SUSPENDED_TURN and found[1].status is status:
+            return found
+        if asks and known is not None and known.question is not None:
+            raise ConflictError(f"The question of tool call '{call_id}' is not open any more.")
+        what = "an answer" if asks else "a decision"
+        raise NotFoundError(f"No tool call '{call_id}' waits for {what} in this chat")
+
+    async def _approve(self, call: ToolCall, data: ApprovalRequest) -> None:
+        if data.arguments is not None:
+            await self._change(call, data.arguments)
+        call.status = ToolCallStatus.PENDING
+        if not data.always_allow:
             return
         expires_at = utcnow() + _GRANT_LIFE
         await self.unit.session.execute(
@@ -112,57 +161,36 @@ class ApprovalService:
             )
         )
 
-    async def _reject(self, call: ToolCall) -> None:
-        value: JsonObject = {
-            "error": "Rejected",
-            "message": "The user rejected this tool call. Do not call it again unasked.",
-        }
-        call.status = ToolCallStatus.REJECTED
-        call.result = value
-        call.finished_at = utcnow()
-        self._sign(call)
+    async def _change(self, call: ToolCall, arguments: JsonObject) -> None:
+        """Let the call run with other arguments. The model is shown those it ran with."""
+        try:
+            text = encode(arguments).decode()
+        except NotJsonError as error:
+            raise InvalidInputError(f"arguments: {error}.") from error
+        call.arguments = text
+        message = await self.unit.session.get(Message, call.message_id)
+        assert message is not None  # the call belongs to it
+        changed = [
+            {**made, "function": {**made["function"], "arguments": text}}
+            if made["id"] == call.call_id
+            else made
+            for made in message.tool_calls or ()
+        ]
         await self.unit.session.execute(
-            insert(Message).values(
-                id=uuid7(),
-                chat_id=call.chat_id,
-                turn_id=call.turn_id,
-                role="tool",
-                content=result_text(value, _RESULT_LIMIT),
-                tool_call_id=call.call_id,
-                name=call.name,
-            )
+            update(Message).where(Message.id == call.message_id).values(tool_calls=changed)
         )
 
     def _sign(self, call: ToolCall) -> None:
         call.decided_by = self.principal.user_id
-        call.decided_at = utcnow()
+        call.decided_at = func.clock_timestamp()
 
-    def _channel(self, decision: _Decision) -> str:
-        """The channel the round goes on with: one for all of its decisions."""
-        turn = decision.turn
-        if decision.first_of_round:
-            turn.past_channels = [*turn.past_channels, turn.channel_id]
-            turn.channel_id = str(uuid4())
-        return turn.channel_id
+    async def _channel(self, chat_id: UUID, turn: Turn) -> str:
+        """Where whoever speaks in that chat sees the turn go on."""
+        addressed = await self._addressed(chat_id, turn)
+        return (addressed or turn).channel_id
 
-    async def _resume(self, turn: Turn, channel_id: str) -> None:
-        turn.status = TurnStatus.QUEUED
-        turn.generation += 1
-        turn.queued_at = func.clock_timestamp()
-        await self.unit.session.execute(
-            update(Chat).where(Chat.id == turn.chat_id).values(active_channel_id=channel_id)
-        )
-        push_turn(self.unit, turn.id, turn.generation)
-
-
-def pending(calls: Sequence[ToolCall]) -> list[PendingApproval]:
-    """Waiting calls as answers show them."""
-    return [
-        PendingApproval(
-            tool_call_id=call.call_id,
-            function_namespace=call.resource_namespace or "",
-            function_name=call.resource_name or "",
-            arguments=parse_arguments(call.arguments) or {},
-        )
-        for call in calls
-    ]
+    async def _addressed(self, chat_id: UUID, turn: Turn) -> Turn | None:
+        if turn.chat_id == chat_id:
+            return turn
+        await self.unit.session.flush()
+        return await self.chats.rows.live_turn(chat_id)

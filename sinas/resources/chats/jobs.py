@@ -3,14 +3,28 @@
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, null, select, update
 from sqlalchemy.orm import aliased
 
 from sinas.chat import events
 from sinas.chat.channel import ChannelWriter
-from sinas.chat.turn import push_turn
-from sinas.context import JOB_DONE_PREFIX, AppContext
-from sinas.models import Chat, ToolCall, ToolCallStatus, Turn, TurnStatus
+from sinas.chat.delegating import settle_delegated
+from sinas.chat.pushing import push_turn
+from sinas.chat.suspending import Suspensions, announce_turn
+from sinas.context import AppContext
+from sinas.kit.ids import uuid7_floor
+from sinas.kit.json_types import JsonObject
+from sinas.kit.time import utcnow
+from sinas.models import (
+    SUSPENDED_TURN,
+    TERMINAL_TOOL_CALL,
+    TERMINAL_TURN,
+    Chat,
+    ToolCall,
+    ToolCallStatus,
+    Turn,
+    TurnStatus,
+)
 from sinas.queue.job import Sweep
 from sinas.queue.lease import owner_is_dead
 
@@ -32,7 +46,7 @@ _earlier = aliased(Turn)
 _blocked = select(_earlier.id).where(
     _earlier.chat_id == Turn.chat_id,
     _earlier.seq < Turn.seq,
-    _earlier.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING]),
+    _earlier.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.DELEGATED]),
 )
 _UNPUSHED = (
     select(Turn)
@@ -45,6 +59,39 @@ _UNPUSHED = (
     .limit(_BATCH)
     .with_for_update(skip_locked=True)
 )
+
+_delegated = aliased(Turn)
+_UNSETTLED = (
+    select(_delegated.id)
+    .join(ToolCall, ToolCall.id == _delegated.parent_call_id)
+    .where(ToolCall.status == ToolCallStatus.DELEGATED, _delegated.status.in_(TERMINAL_TURN))
+    .limit(_BATCH)
+)
+_ORPHANS = (
+    select(ToolCall.id)
+    .where(
+        ToolCall.status == ToolCallStatus.DELEGATED,
+        ~select(_delegated.id).where(_delegated.parent_call_id == ToolCall.id).exists(),
+    )
+    .limit(_BATCH)
+)
+_EXPIRED = (
+    select(ToolCall.id, ToolCall.status)
+    .join(Turn, Turn.id == ToolCall.turn_id)
+    .where(
+        ToolCall.status.in_([ToolCallStatus.AWAITING_APPROVAL, ToolCallStatus.AWAITING_ANSWER]),
+        ToolCall.expires_at < func.now(),
+        Turn.status.in_(SUSPENDED_TURN),
+    )
+    .limit(_BATCH)
+)
+_GONE: JsonObject = {"error": "The chat of the sub-agent was deleted before it answered."}
+_UNANSWERED: JsonObject = {"error": "The user did not answer in time.", "timed_out": True}
+_UNDECIDED: JsonObject = {
+    "error": "Rejected",
+    "message": "Nobody approved this tool call in time.",
+    "timed_out": True,
+}
 
 
 async def take_over(context: AppContext) -> None:
@@ -66,14 +113,14 @@ async def take_over(context: AppContext) -> None:
                     update(ToolCall)
                     .where(
                         ToolCall.turn_id == turn.id,
-                        ToolCall.status.in_([ToolCallStatus.PENDING, ToolCallStatus.RUNNING]),
+                        ToolCall.status.not_in(TERMINAL_TOOL_CALL),
                     )
                     .values(status=ToolCallStatus.INTERRUPTED)
                 )
                 continue
             turn.status = TurnStatus.QUEUED
             turn.queued_at = func.clock_timestamp()
-            push_turn(unit, turn.id, turn.generation)
+            push_turn(unit, turn)
             log.warning("turn.taken_over", turn_id=str(turn.id), takeovers=turn.takeovers)
 
 
@@ -95,7 +142,7 @@ class _Farewell:
         )
         writer.put(events.error(turn.error or ""))
         await writer.flush()
-        await self._context.redis.publish(f"{JOB_DONE_PREFIX}{turn.id}", b'{"status":"failed"}')
+        await announce_turn(self._context, turn.id, TurnStatus.FAILED)
 
 
 async def push_again(context: AppContext) -> None:
@@ -103,7 +150,64 @@ async def push_again(context: AppContext) -> None:
     async with context.unit() as unit:
         for turn in (await unit.session.scalars(_UNPUSHED)).all():
             turn.queued_at = func.clock_timestamp()
-            push_turn(unit, turn.id, turn.generation)
+            push_turn(unit, turn)
+
+
+async def settle(context: AppContext) -> None:
+    """Bring calls the results of sub-agents whose worker died before it could."""
+    async with context.statement_sessions() as session:
+        ended = (await session.scalars(_UNSETTLED)).all()
+    for turn_id in ended:
+        async with context.unit() as unit:
+            await settle_delegated(context, unit, turn_id)
+    async with context.statement_sessions() as session:
+        orphans = (await session.scalars(_ORPHANS)).all()
+    for call_key in orphans:
+        async with context.unit() as unit:
+            await Suspensions(context, unit).settle(call_key, ToolCallStatus.FAILED, _GONE)
+
+
+async def expire(context: AppContext) -> None:
+    """Settle questions and approvals whose time is over without anybody."""
+    async with context.statement_sessions() as session:
+        due = (await session.execute(_EXPIRED)).all()
+    for call_key, status in due:
+        asks = status is ToolCallStatus.AWAITING_ANSWER
+        async with context.unit() as unit:
+            suspensions = Suspensions(context, unit)
+            found = await suspensions.locked(call_key)
+            if found is None or found[1].status is not status:
+                continue  # decided in this moment
+            turn, call = found
+            await suspensions.reopen(turn)
+            end = ToolCallStatus.FAILED if asks else ToolCallStatus.REJECTED
+            await suspensions.write_result(call, end, _UNANSWERED if asks else _UNDECIDED)
+            await suspensions.advance(turn)
+
+
+async def forget_results(context: AppContext) -> None:
+    """Drop the full results of old calls; what the model was told of them stays."""
+    days = context.settings.chat.tool_result_retention_days
+    if not days:
+        return
+    oldest = uuid7_floor(utcnow() - timedelta(days=days))
+    while True:
+        old = (
+            select(ToolCall.id)
+            .where(ToolCall.id < oldest, ToolCall.result.is_not(None))
+            .limit(_BATCH)
+            .with_for_update(skip_locked=True)
+        )
+        async with context.unit() as unit:
+            result = await unit.session.execute(
+                update(ToolCall)
+                .where(ToolCall.id.in_(old))
+                .values(result=null())
+                .returning(ToolCall.id)
+                .execution_options(synchronize_session=False)
+            )
+            if len(result.all()) < _BATCH:
+                return
 
 
 async def purge(context: AppContext) -> None:
@@ -126,5 +230,8 @@ async def purge(context: AppContext) -> None:
 SWEEPS = (
     Sweep(name="turns.take_over", every=timedelta(seconds=1), run=take_over),
     Sweep(name="turns.push_again", every=timedelta(seconds=2), run=push_again),
+    Sweep(name="turns.settle", every=timedelta(seconds=2), run=settle),
+    Sweep(name="calls.expire", every=timedelta(seconds=5), run=expire),
+    Sweep(name="calls.forget_results", every=timedelta(hours=6), run=forget_results),
     Sweep(name="chats.purge", every=timedelta(hours=1), run=purge),
 )

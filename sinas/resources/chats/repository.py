@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
+    Row,
     Select,
     Tuple,
     and_,
@@ -18,12 +19,15 @@ from sqlalchemy import (
     true,
     tuple_,
 )
+from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import override
 
 from sinas.auth.permissions import PathGrant
 from sinas.crud.repository import Repository
 from sinas.errors import InvalidInputError
-from sinas.models import Chat, Message, ToolCall, ToolCallStatus, Turn
+from sinas.models import TERMINAL_TURN, Chat, Message, ToolCall, ToolCallStatus, Turn
+
+_FOR_PEOPLE = (ToolCallStatus.AWAITING_APPROVAL, ToolCallStatus.AWAITING_ANSWER)
 
 
 class ChatRepository(Repository[Chat]):
@@ -50,7 +54,11 @@ class ChatRepository(Repository[Chat]):
         return await self.session.scalar(_OF_ANYBODY, {"chat_id": chat_id})
 
     async def session_chat(self, agent_id: UUID, session_key: str) -> Chat | None:
-        """The live chat of a session, of whichever user, locked."""
+        """The live chat of a session, of whichever user, kept from being deleted.
+
+        No stronger lock: a turn that ends locks its own row first and the chat's then, a message
+        for a chat that is locked already would lock them the other way round.
+        """
         statement = (
             select(Chat)
             .where(
@@ -59,7 +67,7 @@ class ChatRepository(Repository[Chat]):
                 ~Chat.archived,
                 _not_expired(),
             )
-            .with_for_update()
+            .with_for_update(read=True, key_share=True)
         )
         return await self.session.scalar(statement)
 
@@ -82,14 +90,59 @@ class ChatRepository(Repository[Chat]):
         statement = select(Message).where(Message.chat_id == chat_id).order_by(Message.seq)
         return (await self.session.scalars(statement)).all()
 
-    async def awaiting(self, chat_id: UUID) -> Sequence[ToolCall]:
-        """The chat's calls that wait for a decision."""
+    async def call(self, chat_id: UUID, call_id: str) -> ToolCall | None:
+        """A call of the chat, or of a sub-agent's below it, by the id that clients know."""
         statement = (
             select(ToolCall)
-            .where(ToolCall.chat_id == chat_id, ToolCall.status == ToolCallStatus.AWAITING_APPROVAL)
-            .order_by(ToolCall.created_at, ToolCall.position)
+            .where(ToolCall.chat_id.in_(_tree(chat_id)), ToolCall.call_id == call_id)
+            .order_by(ToolCall.chat_id != chat_id)
+            .limit(1)
+        )
+        return await self.session.scalar(statement)
+
+    async def live_turn(self, chat_id: UUID) -> Turn | None:
+        """The chat's turn that is at work or waits, if there is one."""
+        statement = (
+            select(Turn)
+            .where(Turn.chat_id == chat_id, Turn.status.not_in(TERMINAL_TURN))
+            .order_by(Turn.seq)
+            .limit(1)
+        )
+        return await self.session.scalar(statement)
+
+    async def live_turns(self, chat_id: UUID) -> Sequence[UUID]:
+        """All turns of the chat that have not ended, oldest first."""
+        statement = (
+            select(Turn.id)
+            .where(Turn.chat_id == chat_id, Turn.status.not_in(TERMINAL_TURN))
+            .order_by(Turn.seq)
         )
         return (await self.session.scalars(statement)).all()
+
+    async def undecided(
+        self, *, skip: int, limit: int
+    ) -> Sequence[Row[ToolCall, UUID, UUID | None, str, str | None, str | None]]:
+        """Calls in any of the caller's chats that wait for a decision, with their chats."""
+        statement = (
+            select(
+                ToolCall,
+                Chat.id,
+                Chat.root_chat_id,
+                Chat.title,
+                Chat.agent_namespace,
+                Chat.agent_name,
+            )
+            .join(Chat, Chat.id == ToolCall.chat_id)
+            .where(
+                ToolCall.user_id == self.principal.user_id,
+                ToolCall.status == ToolCallStatus.AWAITING_APPROVAL,
+                self.readable(),
+            )
+            .order_by(ToolCall.created_at, ToolCall.position)
+            .offset(skip)
+            .limit(limit)
+        )
+        return (await self.session.execute(statement)).all()
 
     async def turn_of_channel(self, chat_id: UUID, channel_id: str) -> Turn | None:
         """The turn whose events that channel carries, if it is one of this chat."""
@@ -98,6 +151,20 @@ class ChatRepository(Repository[Chat]):
             or_(Turn.channel_id == channel_id, Turn.past_channels.contains([channel_id])),
         )
         return await self.session.scalar(statement)
+
+
+async def open_calls(session: AsyncSession, chat_id: UUID) -> Sequence[ToolCall]:
+    """Calls of a chat and of its sub-agents' that wait for people, oldest first."""
+    statement = (
+        select(ToolCall)
+        .where(ToolCall.chat_id.in_(_tree(chat_id)), ToolCall.status.in_(_FOR_PEOPLE))
+        .order_by(ToolCall.created_at, ToolCall.position)
+    )
+    return (await session.scalars(statement)).all()
+
+
+def _tree(chat_id: UUID) -> Select[UUID]:
+    return select(Chat.id).where(or_(Chat.id == chat_id, Chat.root_chat_id == chat_id))
 
 
 def _about(grant: PathGrant) -> ColumnElement[bool]:

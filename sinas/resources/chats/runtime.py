@@ -9,14 +9,24 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from sse_starlette import EventSourceResponse
 
 from sinas.auth.principal import Principal
+from sinas.chat import events
+from sinas.chat.answer import difference
+from sinas.chat.channel import newest_id
 from sinas.chat.follow import follow
 from sinas.context import JOB_DONE_PREFIX
+from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.db.unit import Unit
 from sinas.errors import ConflictError, InvalidInputError, NotFoundError
-from sinas.models import Chat
-from sinas.resources.chats.approvals import ApprovalService, pending
-from sinas.resources.chats.repository import cursor_of
+from sinas.models import Chat, Message, TurnStatus
+from sinas.resources.chats import pending
+from sinas.resources.chats.approvals import DecisionService
+from sinas.resources.chats.pending import approval_read
+from sinas.resources.chats.repository import cursor_of, open_calls
 from sinas.resources.chats.schemas import (
+    AnswerAccepted,
+    AnswerOutcome,
+    AnswerRequest,
+    ApprovalRead,
     ApprovalRequest,
     ApprovalResponse,
     ChatCreate,
@@ -27,13 +37,14 @@ from sinas.resources.chats.schemas import (
     InvokeResponse,
     MessageRead,
     MessageSend,
+    PendingInput,
     SentMessage,
-    TurnState,
+    StopResponse,
 )
-from sinas.resources.chats.service import ChatService
+from sinas.resources.chats.service import ChatService, StartedTurn
 from sinas.resources.chats.streaming import Thinking, event_stream
-from sinas.resources.chats.waiting import Ended, wait_for
-from sinas.web.deps import CREDENTIALS, Caller, Context, authenticated
+from sinas.resources.chats.waiting import QUEUE_SECONDS, Ended, read_turn, wait_for, wait_for_turn
+from sinas.web.deps import CREDENTIALS, Caller, Context, InUnit, authenticated
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(tags=["chats"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
@@ -78,15 +89,17 @@ async def invoke_agent(
     async with AsyncExitStack() as stack:
         async with context.unit() as unit:
             started = await ChatService(unit, principal).invoke(
-                namespace, agent_name, data, context.settings
+                namespace, agent_name, data, context.settings, inject=True
             )
             listener = await stack.enter_async_context(
                 context.signals.listen(f"{JOB_DONE_PREFIX}{started.turn_id}")
             )
+        given = {"chat_id": started.chat_id, "session_key": data.session_key}
+        if started.injected:
+            ended = await read_turn(context, started.turn_id)
+            return InvokeResponse.model_validate({"reply": "", **given, **_injected(ended)})
         ended = await wait_for(context, started, listener)
-    reply = (ended.message.content if ended.message else None) or ""
-    given = {"reply": reply, "chat_id": started.chat_id, "session_key": data.session_key}
-    return InvokeResponse.model_validate({**given, **_outcome(ended)})
+    return InvokeResponse.model_validate({"reply": ended.reply, **given, **_outcome(ended)})
 
 
 @router.post("/chats/{chat_id}/messages")
@@ -97,11 +110,15 @@ async def send_message(
     async with AsyncExitStack() as stack:
         async with context.statement_unit() as unit:
             started = await ChatService(unit, principal).send(
-                chat_id, data.content, context.settings
+                chat_id, data.content, context.settings, inject=True
             )
             listener = await stack.enter_async_context(
                 context.signals.listen(f"{JOB_DONE_PREFIX}{started.turn_id}")
             )
+        if started.injected:
+            said = await _message(context, started.message_id)
+            ended = await read_turn(context, started.turn_id)
+            return SentMessage.model_validate({**said.model_dump(), **_injected(ended)})
         ended = await wait_for(context, started, listener)
     if ended.message is None:
         raise ConflictError("The turn was stopped before the agent said anything.")
@@ -109,14 +126,28 @@ async def send_message(
     return SentMessage.model_validate({**message.model_dump(), **_outcome(ended)})
 
 
+async def _message(context: Context, message_id: UUID | None) -> MessageRead:
+    async with context.statement_sessions() as session:
+        return MessageRead.model_validate(await session.get_one(Message, message_id))
+
+
 def _outcome(ended: Ended) -> dict[str, object]:
-    status: TurnState = "input_required" if ended.approvals else "completed"
     return {
-        "status": status,
-        "pending_inputs": [],
+        "status": ended.state,
+        "pending_inputs": ended.questions,
         "pending_approvals": ended.approvals,
-        "channel_id": ended.turn.channel_id if ended.approvals else None,
+        "channel_id": None if ended.state == "completed" else ended.turn.channel_id,
         "usage": ended.usage,
+    }
+
+
+def _injected(ended: Ended) -> dict[str, object]:
+    return {
+        "status": "injected",
+        "pending_inputs": ended.questions,
+        "pending_approvals": ended.approvals,
+        "channel_id": ended.turn.channel_id,
+        "usage": None,
     }
 
 
@@ -139,18 +170,41 @@ async def stream_message(
         entries = await stack.enter_async_context(follow(context, chat_id, channel_id, None))
         async with context.statement_unit() as unit:
             started = await ChatService(unit, principal).send(
-                chat_id, data.content, context.settings, channel_id
+                chat_id, data.content, context.settings, channel_id, inject=True
             )
     except BaseException:
         await stack.aclose()
         raise
+    if started.injected:
+        await stack.aclose()
+        return await _join(context, started, Thinking(wanted=data.include_thinking))
     return event_stream(
         context,
         stack,
         entries,
         channel_id=started.channel_id,
         thinking=Thinking(wanted=data.include_thinking),
-        stop_turn=None if started.keep_alive else started.turn_id,
+        abandoned=None if started.keep_alive else started.turn_id,
+    )
+
+
+async def _join(context: Context, started: StartedTurn, thinking: Thinking) -> EventSourceResponse:
+    """The rest of the turn that a message was injected into."""
+    stack = AsyncExitStack()
+    last_id = await newest_id(context.redis, started.channel_id)
+    entries = await stack.enter_async_context(
+        follow(context, started.chat_id, started.channel_id, last_id)
+    )
+    told = events.injected(str(started.message_id), started.channel_id)
+    return event_stream(
+        context,
+        stack,
+        entries,
+        channel_id=started.channel_id,
+        thinking=thinking,
+        abandoned=None,
+        last_id=last_id,
+        first=told,
     )
 
 
@@ -180,7 +234,7 @@ async def follow_stream(
         entries,
         channel_id=channel_id,
         thinking=Thinking(wanted=include_thinking),
-        stop_turn=None if keep_alive else turn_id,
+        abandoned=None if keep_alive else turn_id,
         last_id=cursor,
     )
 
@@ -204,18 +258,95 @@ def _cursor(last_event_id: str | None) -> str | None:
     return last_event_id
 
 
-@router.post(
-    "/chats/{chat_id}/approve-tool/{tool_call_id}",
-    status_code=202,
-)
+async def _decisions(unit: InUnit, context: Context, principal: Caller) -> DecisionService:
+    return DecisionService(context, unit, principal)
+
+
+_decisions.permission = "authenticated"  # type: ignore[attr-defined]
+Decisions = Annotated[DecisionService, Depends(_decisions)]
+
+
+@router.post("/chats/{chat_id}/approve-tool/{tool_call_id}", status_code=202)
 async def approve_tool(
+    chat_id: UUID, tool_call_id: str, data: ApprovalRequest, decisions: Decisions
+) -> ApprovalResponse:
+    """Decide on one tool call that waits for a person. The last decision resumes the turn.
+
+    `arguments` replaces the model's before the call runs. Calls of sub-agents are decided in
+    the chat at the top.
+    """
+    return await decisions.decide(chat_id, tool_call_id, data)
+
+
+@router.get("/approvals")
+async def list_approvals(
+    chats: Chats, skip: SkipQuery = 0, limit: LimitQuery = 100
+) -> list[ApprovalRead]:
+    """List the tool calls that wait for the caller's decision, over all chats, oldest first."""
+    return [approval_read(row) for row in await chats.rows.undecided(skip=skip, limit=limit)]
+
+
+@router.get("/chats/{chat_id}/pending-input")
+async def list_pending_inputs(chat_id: UUID, chats: Chats) -> list[PendingInput]:
+    """List the questions the chat's agent, or one of its sub-agents, waits for answers to."""
+    await chats.get(chat_id)
+    return pending.questions(await open_calls(chats.unit.session, chat_id))
+
+
+@router.post(
+    "/chats/{chat_id}/pending-input/{tool_call_id}",
+    status_code=202,
+    responses={200: {"model": AnswerOutcome, "description": "With `wait`: how the turn ended."}},
+)
+async def answer_question(
     chat_id: UUID,
     tool_call_id: str,
-    data: ApprovalRequest,
-    service: Annotated[ApprovalService, Depends(authenticated(ApprovalService))],
-) -> ApprovalResponse:
-    """Decide on one tool call that waits for a person. The last decision resumes the turn."""
-    return await service.decide(chat_id, tool_call_id, data)
+    data: AnswerRequest,
+    principal: Caller,
+    context: Context,
+    response: Response,
+) -> AnswerAccepted | AnswerOutcome:
+    """Answer a question of the agent. The last one resumes the turn, on a new channel.
+
+    With `wait`, the answer comes with status 200 when the turn has ended or asks again.
+    """
+    async with AsyncExitStack() as stack:
+        async with context.unit() as unit:
+            settled = await DecisionService(context, unit, principal).answer(
+                chat_id, tool_call_id, data
+            )
+            turn = settled.turn
+            if not data.wait or turn is None:
+                return settled.accepted
+            listener = await stack.enter_async_context(
+                context.signals.listen(f"{JOB_DONE_PREFIX}{turn.id}")
+            )
+            # Nothing may be said any more of a turn that still waits for others.
+            is_parked = turn.status is TurnStatus.WAITING
+        if is_parked:
+            ended = await read_turn(context, turn.id)
+        else:
+            seconds = turn.timeout_seconds + QUEUE_SECONDS
+            ended = await wait_for_turn(context, turn.id, listener, seconds)
+    response.status_code = 200
+    message = MessageRead.model_validate(ended.message) if ended.message else None
+    return AnswerOutcome.model_validate(
+        {
+            **_outcome(ended),
+            "usage": difference(ended.usage, settled.usage_before),
+            "tool_call_id": tool_call_id,
+            "chat_id": chat_id,
+            "reply": ended.reply,
+            "message": message,
+        }
+    )
+
+
+@router.post("/chats/{chat_id}/stop", status_code=202)
+async def stop_chat(chat_id: UUID, chats: Chats) -> StopResponse:
+    """Stop what the chat's agent does, with all that it started. What it said is kept."""
+    count = await chats.stop(chat_id)
+    return StopResponse(status="stopping" if count else "idle", turns=count)
 
 
 @router.get("/chats")
@@ -247,12 +378,14 @@ async def list_chats(
 
 @router.get("/chats/{chat_id}")
 async def get_chat(chat_id: UUID, chats: Chats) -> ChatDetail:
-    """Get one chat with its messages and the tool calls that wait for approval."""
+    """Get one chat with its messages, and what waits for people in it."""
     chat = await chats.get(chat_id)
+    waiting = await open_calls(chats.unit.session, chat_id)
     return ChatDetail(
         **_read(chat, chats.principal.email).model_dump(),
         messages=[MessageRead.model_validate(m) for m in await chats.rows.messages(chat_id)],
-        pending_approvals=pending(await chats.rows.awaiting(chat_id)),
+        pending_approvals=pending.approvals(waiting),
+        pending_inputs=pending.questions(waiting),
     )
 
 

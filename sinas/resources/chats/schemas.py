@@ -90,6 +90,16 @@ class ApprovalRequest(Input):
 
     approved: bool
     always_allow: bool = Field(False, description="Do not ask for this tool again in this chat.")
+    arguments: JsonObject | None = Field(
+        None, description="With `approved`: run the call with these instead of the model's."
+    )
+
+
+class AnswerRequest(Input):
+    """An answer to a question of the agent."""
+
+    answer: str = Field(min_length=1, max_length=100_000)
+    wait: bool = Field(False, description="Answer with the resumed turn's outcome.")
 
 
 class ChatRead(Output):
@@ -126,12 +136,36 @@ class MessageRead(Output):
 
 
 class PendingApproval(BaseModel):
-    """A tool call that waits for a person."""
+    """A tool call that waits for a person. `chat_id` differs for calls of sub-agents."""
 
     tool_call_id: str
+    chat_id: UUID
     function_namespace: str
     function_name: str
+    name: str
     arguments: JsonObject
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class ApprovalRead(PendingApproval):
+    """A tool call that waits, with the chat in which to decide."""
+
+    root_chat_id: UUID
+    chat_title: str
+    agent_namespace: str | None
+    agent_name: str | None
+
+
+class PendingInput(BaseModel):
+    """A question that waits for the user's answer. `chat_id` differs for those of sub-agents."""
+
+    tool_call_id: str
+    chat_id: UUID
+    question: str
+    options: list[str] | None
+    expires_at: datetime | None
+    created_at: datetime
 
 
 class ChatDetail(ChatRead):
@@ -139,16 +173,24 @@ class ChatDetail(ChatRead):
 
     messages: list[MessageRead]
     pending_approvals: list[PendingApproval]
+    pending_inputs: list[PendingInput]
 
 
-TurnState = Literal["completed", "input_required", "in_progress"]
+TurnState = Literal["completed", "input_required", "in_progress", "injected"]
 
 
 class TurnOutcome(BaseModel):
-    """How a turn that was waited for stands."""
+    """How a turn that was waited for stands.
+
+    - `completed`: the reply is in the answer.
+    - `input_required`: the agent asks; `pending_inputs` has the questions.
+    - `in_progress`: it waits for approvals, or for work that took longer than the request;
+      `channel_id` can be followed.
+    - `injected`: the chat was busy, and the message went into the turn that is there.
+    """
 
     status: TurnState
-    pending_inputs: list[JsonObject]
+    pending_inputs: list[PendingInput]
     pending_approvals: list[PendingApproval]
     channel_id: str | None
     usage: JsonObject | None
@@ -164,6 +206,33 @@ class InvokeResponse(TurnOutcome):
     reply: str
     chat_id: UUID
     session_key: str | None
+
+
+class AnswerAccepted(BaseModel):
+    """An answer that was taken. With `resumed`, `channel_id` carries the rest of the turn."""
+
+    status: Literal["answered"]
+    tool_call_id: str
+    resumed: bool
+    resume_pending: bool
+    channel_id: str | None
+    message: str
+
+
+class AnswerOutcome(TurnOutcome):
+    """An answer that was waited for, with what the turn said then."""
+
+    tool_call_id: str
+    chat_id: UUID
+    reply: str
+    message: MessageRead | None
+
+
+class StopResponse(BaseModel):
+    """What stopping a chat found: turns that are being stopped now, none when it was idle."""
+
+    status: Literal["stopping", "idle"]
+    turns: int
 
 
 class ApprovalResponse(BaseModel):

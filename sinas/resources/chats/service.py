@@ -1,7 +1,7 @@
 """Rules of chats: who may talk to whom, and how a turn begins."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -12,8 +12,9 @@ from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from sinas.auth.principal import Principal
+from sinas.chat.pushing import push_turn_row
 from sinas.chat.statements import START
-from sinas.chat.turn import push_turn
+from sinas.chat.stopping import stop_turn
 from sinas.db.unit import Unit
 from sinas.errors import (
     BadRequestError,
@@ -28,6 +29,7 @@ from sinas.kit.jsonschema import compile_schema
 from sinas.kit.templates import TemplateError, render
 from sinas.kit.time import utcnow
 from sinas.models import Agent, Chat, Message
+from sinas.queue.lanes import agent_lane
 from sinas.resources.agents.service import AgentService
 from sinas.resources.chats.repository import ChatRepository
 from sinas.resources.chats.schemas import ChatCreate, ChatUpdate, Content, InvokeRequest
@@ -38,13 +40,37 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StartedTurn:
-    """A turn that is queued once its unit commits."""
+    """A turn that is queued once its unit commits.
+
+    Attributes:
+        injected: The chat's turn was at work, and the message went into it: this is that turn.
+        message_id: The user's message.
+    """
 
     turn_id: UUID
     channel_id: str
     chat_id: UUID
     keep_alive: bool
     timeout_seconds: int
+    injected: bool = False
+    message_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delegation:
+    """What a sub-agent's turn answers.
+
+    Attributes:
+        call_key: The tool call that waits for it.
+        chat_id: The chat of that call.
+        root_chat_id: The chat at the top of the chain.
+        depth: Of the new turn; 1 for a sub-agent of an agent that a person speaks to.
+    """
+
+    call_key: UUID
+    chat_id: UUID
+    root_chat_id: UUID
+    depth: int
 
 
 class ChatService:
@@ -127,18 +153,38 @@ class ChatService:
         (await self.get(chat_id)).archived = True
 
     async def send(
-        self, chat_id: UUID, content: Content, settings: Settings, channel_id: str | None = None
+        self,
+        chat_id: UUID,
+        content: Content,
+        settings: Settings,
+        channel_id: str | None = None,
+        *,
+        inject: bool = False,
     ) -> StartedTurn:
         """Store a user message and queue the turn that answers it, in one statement.
 
-        `channel_id` is for callers who listen before anything can be said.
+        `channel_id` is for callers who listen before anything can be said. With `inject`, a
+        message for a chat whose turn is at work goes into that turn.
 
         Raises:
             NotFoundError: No such chat.
             ForbiddenError: Somebody else's chat, or no chat grant on its agent.
         """
         chat = await self.sendable(chat_id)
-        return await self._start(chat, content, settings, channel_id=channel_id)
+        return await self._start(chat, content, settings, channel_id=channel_id, inject=inject)
+
+    async def stop(self, chat_id: UUID) -> int:
+        """Stop the chat's turns, with all that they started; how many there were.
+
+        Raises:
+            NotFoundError: No such chat.
+            ForbiddenError: Somebody else's chat, or no chat grant on its agent.
+        """
+        await self.sendable(chat_id)
+        live = await self.rows.live_turns(chat_id)
+        for turn_id in live:
+            await stop_turn(self.unit, turn_id)
+        return len(live)
 
     async def sendable(self, chat_id: UUID) -> Chat:
         """A chat the caller may talk in; its agent may have been deleted.
@@ -155,10 +201,49 @@ class ChatService:
         self.agents.require_chat(chat.agent_namespace or "", chat.agent_name or "")
         return chat
 
-    async def invoke(
-        self, namespace: str, name: str, data: InvokeRequest, settings: Settings
+    async def delegate(
+        self,
+        agent: Agent,
+        given: JsonObject,
+        prompt: str,
+        delegation: Delegation,
+        settings: Settings,
+        *,
+        chat_id: UUID | None = None,
     ) -> StartedTurn:
-        """Queue a message in a session's chat, or in a chat of its own.
+        """Queue a sub-agent's turn, in a chat of its own or in the one it had before.
+
+        Whether the caller may chat with the agent was checked when it was offered.
+
+        Raises:
+            NotFoundError: `chat_id` is no chat of the caller with this agent.
+            BadRequestError: `given` does not match the agent's input schema.
+        """
+        if chat_id is None:
+            chat = await self._new(
+                agent,
+                given=given,
+                title=f"Sub-chat: {agent.name}",
+                parent_chat_id=delegation.chat_id,
+                root_chat_id=delegation.root_chat_id,
+            )
+        else:
+            chat = await self.get(chat_id)
+            if chat.agent_id != agent.id:
+                raise NotFoundError(f"Chat '{chat_id}' is not one with this agent.")
+        limit = agent.default_job_timeout or settings.chat.delegate_timeout
+        return await self._start(chat, prompt, settings, limit_seconds=limit, delegation=delegation)
+
+    async def invoke(
+        self,
+        namespace: str,
+        name: str,
+        data: InvokeRequest,
+        settings: Settings,
+        *,
+        inject: bool = False,
+    ) -> StartedTurn:
+        """Queue a message in a session's chat, or in a chat of its own; `inject` as in `send`.
 
         Raises:
             NotFoundError: The agent is absent or inactive.
@@ -168,7 +253,7 @@ class ChatService:
         agent = await self.agents.for_chat(namespace, name)
         chat = await self._invoked(agent, data)
         limit = agent.default_job_timeout or settings.function.timeout
-        return await self._start(chat, data.message, settings, limit_seconds=limit)
+        return await self._start(chat, data.message, settings, limit_seconds=limit, inject=inject)
 
     async def _invoked(self, agent: Agent, data: InvokeRequest) -> Chat:
         """The chat of the call's session, made if there is none."""
@@ -243,13 +328,19 @@ class ChatService:
         *,
         limit_seconds: int | None = None,
         channel_id: str | None = None,
+        inject: bool = False,
+        delegation: Delegation | None = None,
     ) -> StartedTurn:
         started = StartedTurn(
             turn_id=uuid7(),
             channel_id=channel_id or str(uuid4()),
             chat_id=chat.id,
-            keep_alive=bool(chat.keep_alive),
+            keep_alive=bool(chat.keep_alive) or delegation is not None,
             timeout_seconds=limit_seconds or chat.job_timeout or settings.chat.agent_job_timeout,
+            message_id=uuid7(),
+        )
+        lane = agent_lane(
+            settings.function, depth=self.principal.depth, is_sub_agent=delegation is not None
         )
         stored = await self.unit.session.execute(
             START,
@@ -259,16 +350,23 @@ class ChatService:
                 "user_id": self.principal.user_id,
                 "access": self.principal.limit_map,
                 "parent_execution_id": self.principal.execution_id,
+                "parent_call_id": delegation and delegation.call_key,
+                "depth": delegation.depth if delegation else 0,
+                "lane": lane,
+                "inject": inject,
                 "channel_id": started.channel_id,
                 "keep_alive": started.keep_alive,
                 "timeout_seconds": started.timeout_seconds,
-                "message_id": uuid7(),
+                "message_id": started.message_id,
                 "content": stored_content(content),
             },
         )
-        if stored.first() is None:  # purged in this moment
+        row = stored.first()
+        if row is None:  # purged in this moment
             raise _missing()
-        push_turn(self.unit, started.turn_id, 0)
+        if row.injected:
+            return replace(started, turn_id=row.id, channel_id=row.channel_id, injected=True)
+        push_turn_row(self.unit, started.turn_id, 0, lane)
         return started
 
 

@@ -6,20 +6,21 @@ from contextlib import AsyncExitStack
 from uuid import UUID
 
 import orjson
-from sqlalchemy import update
+from sqlalchemy import select
 from sse_starlette import EventSourceResponse
 
 from sinas.chat import events
 from sinas.chat.channel import Entry
 from sinas.chat.follow import Ping, has_followers
-from sinas.context import TURN_STOP_PREFIX, AppContext
+from sinas.chat.stopping import stop_turn
+from sinas.context import AppContext
 from sinas.models import Turn, TurnStatus
 
 # A client that lost its connection may come back within this time before its turn is stopped.
 _GRACE_SECONDS = 2.0
 # sse-starlette pings on a timer of its own; ours come only after silence, so its is out of reach.
 _NO_PING = 10**9
-_AT_WORK = (TurnStatus.QUEUED, TurnStatus.RUNNING)
+_AT_WORK = (TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.DELEGATED)
 _HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 
 
@@ -51,15 +52,16 @@ def event_stream(
     *,
     channel_id: str,
     thinking: Thinking,
-    stop_turn: UUID | None,
+    abandoned: UUID | None,
     last_id: str = "0",
+    first: events.Event | None = None,
 ) -> EventSourceResponse:
     """The response for a followed channel.
 
-    `stack` is closed with it. `stop_turn` names a turn that is to end when its last follower
-    has left. `last_id` is where the client is already.
+    `stack` is closed with it. `abandoned` names a turn that is to end when its last follower
+    has left. `last_id` is where the client is already; `first` is for this client alone.
     """
-    body = _lines(context, stack, entries, channel_id, thinking, stop_turn, last_id)
+    body = _lines(context, stack, entries, channel_id, thinking, abandoned, last_id, first)
     return EventSourceResponse(
         body, ping=_NO_PING, headers={**_HEADERS, "X-Stream-Channel": channel_id}
     )
@@ -71,11 +73,14 @@ async def _lines(
     entries: AsyncIterator[Entry | Ping],
     channel_id: str,
     thinking: Thinking,
-    stop_turn: UUID | None,
+    abandoned: UUID | None,
     last_id: str,
+    first: events.Event | None,
 ) -> AsyncIterator[bytes]:
     ended = False
     try:
+        if first is not None:
+            yield _line(last_id, first.name, orjson.dumps(first.data).decode())
         async for entry in entries:
             if isinstance(entry, Ping):
                 yield _line(last_id, events.PING, "")
@@ -85,9 +90,9 @@ async def _lines(
             if (data := thinking.shown(entry)) is not None:
                 yield _line(entry.id, entry.event, data)
     finally:
-        if not ended and stop_turn is not None:
+        if not ended and abandoned is not None:
             context.background.spawn(
-                "turns.stop_abandoned", _stop_if_abandoned(context, channel_id, stop_turn)
+                "turns.stop_abandoned", _stop_if_abandoned(context, channel_id, abandoned)
             )
         # The subscription must go even while the client's departure cancels this.
         await asyncio.shield(stack.aclose())
@@ -102,13 +107,10 @@ async def _stop_if_abandoned(context: AppContext, channel_id: str, turn_id: UUID
     if await has_followers(context, channel_id):
         return
     async with context.unit() as unit:
-        stopped = await unit.session.execute(
-            update(Turn)
+        turn = await unit.session.scalar(
+            select(Turn.id)
             # Not one that waits for people, or goes on elsewhere after their decision.
             .where(Turn.id == turn_id, Turn.channel_id == channel_id, Turn.status.in_(_AT_WORK))
-            .values(stop_requested=True)
-            .returning(Turn.id)
         )
-    if stopped.first() is None:
-        return
-    await context.redis.publish(f"{TURN_STOP_PREFIX}{turn_id}", b"1")
+        if turn is not None:
+            await stop_turn(unit, turn_id)

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from uuid import UUID
 
 import orjson
 from sqlalchemy import select
@@ -17,14 +18,15 @@ from sinas.errors import (
     UpstreamError,
 )
 from sinas.kit.json_types import JsonObject
-from sinas.models import TERMINAL_TURN, Message, ToolCall, ToolCallStatus, Turn, TurnStatus
+from sinas.models import TERMINAL_TURN, Message, Turn, TurnStatus
 from sinas.queue.signals import RESYNC, Listener
-from sinas.resources.chats.approvals import pending
-from sinas.resources.chats.schemas import PendingApproval
+from sinas.resources.chats import pending
+from sinas.resources.chats.repository import open_calls
+from sinas.resources.chats.schemas import PendingApproval, PendingInput, TurnState
 from sinas.resources.chats.service import StartedTurn
 
 # A turn may wait this long for a free worker, on top of its own time.
-_QUEUE_SECONDS = 60
+QUEUE_SECONDS = 60
 # An announcement is missed only when Redis or the connection to it fails; then the row tells.
 _LOOK_SECONDS = 5.0
 _RAISES: dict[str, type[SinasError]] = {
@@ -36,37 +38,64 @@ _SETTLED = frozenset({*TERMINAL_TURN, TurnStatus.WAITING})
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A turn that no worker runs any more.
+    """A turn that no worker runs any more, or that goes on without whoever waited.
 
     Attributes:
-        message: The reply, or the message whose calls wait for approval; None if there is none.
+        message: The reply, or what the agent said before it began to wait; None if nothing.
+        approvals: Calls of it and its sub-agents that wait for a decision.
+        questions: Likewise for an answer.
     """
 
     turn: Turn
     message: Message | None
     approvals: list[PendingApproval]
+    questions: list[PendingInput]
 
     @property
     def usage(self) -> JsonObject:
         """Tokens of the turn."""
         return self.turn.usage
 
+    @property
+    def state(self) -> TurnState:
+        """What callers are told of it."""
+        if self.turn.status in TERMINAL_TURN:
+            return "completed"
+        return "input_required" if self.questions else "in_progress"
+
+    @property
+    def reply(self) -> str:
+        """What the agent said."""
+        return (self.message.content if self.message else None) or ""
+
 
 async def wait_for(context: AppContext, started: StartedTurn, listener: Listener) -> Ended:
     """Wait until the turn ended or waits for people.
+
+    A turn whose sub-agents take longer than it may work is in progress; see `Ended.state`.
 
     Raises:
         DeadlineError: Its time passed.
         UpstreamError: The LLM provider failed.
         InvalidInputError: The agent's configuration does not work.
     """
+    return await wait_for_turn(
+        context, started.turn_id, listener, started.timeout_seconds + QUEUE_SECONDS
+    )
+
+
+async def wait_for_turn(
+    context: AppContext, turn_id: UUID, listener: Listener, seconds: float
+) -> Ended:
+    """As `wait_for`, for a turn that somebody else started."""
     try:
-        async with asyncio.timeout(started.timeout_seconds + _QUEUE_SECONDS):
-            while not await _heard(listener) and not await _is_settled(context, started):
+        async with asyncio.timeout(seconds):
+            while not await _heard(listener) and await _status(context, turn_id) not in _SETTLED:
                 pass
     except TimeoutError as error:
-        raise DeadlineError("Agent execution timed out") from error
-    ended = await _read(context, started)
+        if await _status(context, turn_id) is not TurnStatus.DELEGATED:
+            raise DeadlineError("Agent execution timed out") from error
+    ended = await read_turn(context, turn_id)
     if ended.turn.status == TurnStatus.FAILED:
         raise _failure(ended.turn)
     return ended
@@ -82,41 +111,32 @@ async def _heard(listener: Listener) -> bool:
     return payload != RESYNC and orjson.loads(payload)["status"] in _SETTLED
 
 
-async def _is_settled(context: AppContext, started: StartedTurn) -> bool:
+async def _status(context: AppContext, turn_id: UUID) -> TurnStatus | None:
     async with context.sessions() as session:
-        status = await session.scalar(select(Turn.status).where(Turn.id == started.turn_id))
-    return status in _SETTLED
+        return await session.scalar(select(Turn.status).where(Turn.id == turn_id))
 
 
-async def _read(context: AppContext, started: StartedTurn) -> Ended:
+async def read_turn(context: AppContext, turn_id: UUID) -> Ended:
+    """How a turn stands now."""
     async with context.sessions() as session:
         row = (
             await session.execute(
                 select(Turn, Message)
                 .outerjoin(Message, Message.id == Turn.reply_message_id)
-                .where(Turn.id == started.turn_id)
+                .where(Turn.id == turn_id)
             )
         ).one()
         turn, message = row[0], row[1]
-        if turn.status != TurnStatus.WAITING:
-            return Ended(turn, message, [])
-        calls = (
-            await session.scalars(
-                select(ToolCall)
-                .where(
-                    ToolCall.turn_id == turn.id,
-                    ToolCall.status == ToolCallStatus.AWAITING_APPROVAL,
-                )
-                .order_by(ToolCall.position)
-            )
-        ).all()
+        if turn.status in TERMINAL_TURN:
+            return Ended(turn, message, [], [])
+        calls = await open_calls(session, turn.chat_id)
         asking = await session.scalar(
             select(Message)
             .where(Message.turn_id == turn.id, Message.role == "assistant")
             .order_by(Message.seq.desc())
             .limit(1)
         )
-        return Ended(turn, asking, pending(calls))
+        return Ended(turn, asking, pending.approvals(calls), pending.questions(calls))
 
 
 def _failure(turn: Turn) -> SinasError:

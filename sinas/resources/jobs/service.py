@@ -24,6 +24,7 @@ TURN_STATUS: dict[TurnStatus, JobStatus] = {
     TurnStatus.QUEUED: "queued",
     TurnStatus.RUNNING: "running",
     TurnStatus.WAITING: "running",
+    TurnStatus.DELEGATED: "running",
     TurnStatus.COMPLETED: "completed",
     TurnStatus.FAILED: "failed",
     TurnStatus.CANCELLED: "cancelled",

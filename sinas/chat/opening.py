@@ -1,0 +1,159 @@
+"""What a claimed turn starts with: who asks whom, with which tools, in what words."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
+from sinas.chat.journal import Journal, Subject
+from sinas.chat.prompt import Instructions, Line, build
+from sinas.context import AppContext, WorkerContext
+from sinas.errors import InvalidInputError
+from sinas.llm.base import ModelRequest, Provider
+from sinas.llm.convert import convert_messages, dialect_of
+from sinas.models import ToolCall
+from sinas.tools.base import Tool, ToolContext, ToolSet
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a claimed turn starts with.
+
+    Attributes:
+        sections: What the system message says besides the agent's own prompt.
+        last_calls: The calls of the round an earlier worker was in; empty for a new turn.
+        emitted: What earlier workers told the clients.
+    """
+
+    subject: Subject
+    tools: ToolSet
+    sections: tuple[str, ...]
+    history: list[Line]
+    last_calls: list[ToolCall]
+    emitted: Emitted
+
+    def request(self, app: AppContext, history: list[Line]) -> ModelRequest:
+        """The question to the model, for any round.
+
+        Raises:
+            InvalidInputError: The agent's template, provider or model does not work.
+        """
+        subject = self.subject
+        provider, model = _model(app, subject)
+        agent, chat = subject.agent, subject.chat
+        instructions = Instructions(
+            agent=f"{chat.agent_namespace}/{chat.agent_name}",
+            system_prompt=agent.system_prompt if agent else None,
+            output_schema=agent.output_schema if agent else {},
+            agent_input=chat.agent_input,
+            user={"id": str(subject.principal.user_id), "email": subject.principal.email},
+            sections=self.sections,
+        )
+        limits = app.settings.chat
+        messages = build(
+            instructions, history, limits.max_history_messages, limits.tool_result_max_inline
+        )
+        return ModelRequest(
+            provider=provider,
+            model=model,
+            messages=convert_messages(messages, dialect_of(provider.type, model)),
+            tools=self.tools.schemas(),
+            temperature=agent.temperature if agent else None,
+            max_tokens=agent.max_tokens if agent else None,
+            extra=agent.provider_overrides if agent else {},
+            timeout_seconds=limits.llm_timeout_seconds,
+        )
+
+
+async def open_turn(context: WorkerContext, journal: Journal, writer: ChannelWriter) -> Opening:
+    """Read what the turn needs, in as few queries as that takes."""
+    app, turn = context.app, journal.turn
+    async with app.statement_sessions() as session:
+        subject = await journal.subject(session)
+        tool_context = _tool_context(journal, subject)
+        tools = await _offer(context, subject, tool_context, session)
+        sections = await _sections(context, subject, tool_context, session)
+        history = await journal.history(session, app.settings.chat.max_history_messages)
+        continues = turn.fence > 1
+        last_calls = await journal.last_calls(session) if continues else []
+        name = f"{subject.chat.agent_namespace}/{subject.chat.agent_name}"
+        writer.mirrors = await journal.audience(session, name)
+    emitted = Emitted()
+    if continues:
+        await writer.take()
+        emitted = await read_emitted(app.redis, turn.channel_id, turn.rounds)
+    return Opening(subject, tools, sections, history, last_calls, emitted)
+
+
+def _tool_context(journal: Journal, subject: Subject) -> ToolContext:
+    chat = subject.chat
+    return ToolContext(
+        principal=subject.principal,
+        chat_id=chat.id,
+        turn_id=journal.turn.id,
+        root_chat_id=chat.root_chat_id,
+        depth=journal.turn.depth,
+        agent_input=chat.agent_input,
+        has_paused=subject.has_paused,
+    )
+
+
+async def _offer(
+    context: WorkerContext, subject: Subject, tool_context: ToolContext, session: AsyncSession
+) -> ToolSet:
+    found: dict[str, Tool] = {}
+    if subject.agent is None:
+        return ToolSet()
+    for provider in context.tools:
+        for tool in await provider.offer(subject.agent, tool_context, session):
+            if tool.name in found:
+                raise InvalidInputError(
+                    f"Two tools of this agent share the name '{tool.name}' "
+                    f"({'/'.join(found[tool.name].resource)} and {'/'.join(tool.resource)}); "
+                    "rename one of them."
+                )
+            found[tool.name] = tool
+    # Tools that only serve others are none without them.
+    if all(tool.serves_others for tool in found.values()):
+        return ToolSet()
+    return ToolSet(found)
+
+
+async def _sections(
+    context: WorkerContext, subject: Subject, tool_context: ToolContext, session: AsyncSession
+) -> tuple[str, ...]:
+    if subject.agent is None:
+        return ()
+    found = [
+        await provider.instructions(subject.agent, tool_context, session)
+        for provider in context.instructions
+    ]
+    return tuple(section for section in found if section)
+
+
+def _model(app: AppContext, subject: Subject) -> tuple[Provider, str]:
+    agent, row = subject.agent, subject.provider
+    name = f"{subject.chat.agent_namespace}/{subject.chat.agent_name}"
+    if row is None:
+        raise InvalidInputError(
+            f"Agent '{name}' has no LLM provider: set its llm_provider_id, or make an "
+            "active provider the default."
+        )
+    if not row.is_active or row.deleted_at is not None:
+        raise InvalidInputError(
+            f"LLM provider '{row.name}' of agent '{name}' is not active; activate it or "
+            "choose another one."
+        )
+    model = (agent.model if agent else None) or row.default_model
+    if not model:
+        raise InvalidInputError(
+            f"Agent '{name}' has no model: set its model, or the default_model of LLM "
+            f"provider '{row.name}'."
+        )
+    key = row.api_key_encrypted
+    return Provider(
+        name=row.name,
+        type=dialect_of(row.provider_type, model),
+        endpoint=row.api_endpoint,
+        api_key=app.cipher.decrypt(key) if key else None,
+    ), model

@@ -16,6 +16,7 @@ from sinas.settings import Settings, load_settings
 from sinas.web import health, problems
 from sinas.web.middleware import BodyLimit, RequestId
 from sinas.web.openapi import describe_errors, serve_assets, serve_docs
+from sinas.web.tracing import RequestSpans
 from sinas.web.usage import UsageStamps
 
 EXPOSED_HEADERS = [
@@ -64,6 +65,8 @@ def create_app(settings: Settings | None = None, context: AppContext | None = No
         allow_headers=["*"],
         expose_headers=EXPOSED_HEADERS,
     )
+    if settings.telemetry.enabled:
+        runtime.add_middleware(RequestSpans)
     runtime.add_middleware(RequestId)
     return runtime
 

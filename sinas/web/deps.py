@@ -14,6 +14,7 @@ from sinas.auth.principal import Principal
 from sinas.context import AppContext
 from sinas.db.unit import Unit
 from sinas.errors import ForbiddenError, UnauthenticatedError
+from sinas.tracing.spans import About, current_span
 from sinas.web.usage import UsageStamps, stamp
 
 # Declared for the OpenAPI document; the credential itself is read in `caller`.
@@ -69,6 +70,9 @@ async def caller(request: Request, context: Context) -> Principal:
     if key_id is not None and stamps.due(key_id):
         context.background.spawn("api_keys.stamp", stamp(context, key_id))
     request.scope["principal"] = principal
+    span = current_span()
+    if span.is_recording:
+        span.belongs_to(About(user=str(principal.user_id)))
     return principal
 
 

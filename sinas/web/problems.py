@@ -225,6 +225,7 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 
 async def _internal(request: Request, error: Exception) -> JSONResponse:
     log.error("request.failed", exc_info=error)
+    request.scope["error_type"] = type(error).__qualname__  # for the request's span
     return problem(request, 500, "Internal error", "internal")
 
 

@@ -98,7 +98,7 @@ def _create_states() -> None:
         sa.Column("relevance_score", sa.Float(), server_default="1.0", nullable=False),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("group_id", sa.Uuid(), nullable=True),
-        sa.Column("assistant_id", sa.Uuid(), nullable=True),
+        sa.Column("assistant_id", sa.String(), nullable=True),
         *_stamps(),
         sa.ForeignKeyConstraint(
             ["group_id"],

@@ -109,4 +109,4 @@ class State(IdMixin, TimestampMixin, Base):
     relevance_score: Mapped[float] = mapped_column(default=1.0, server_default="1.0")
     expires_at: Mapped[datetime | None]
     group_id: Mapped[UUID | None] = mapped_column(ForeignKey("roles.id", ondelete="SET NULL"))
-    assistant_id: Mapped[UUID | None]
+    assistant_id: Mapped[str | None]

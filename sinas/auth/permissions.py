@@ -131,6 +131,16 @@ class PermissionSet:
         """Whether any held key grants `wanted`."""
         return wanted in self.keys or any(matches(key, wanted) for key in self.keys)
 
+    def grants_anywhere(self, resource: str, action: str) -> bool:
+        """Whether any held key grants `action` on some path of a resource, or without one."""
+        held = (parse(key) for key in self.keys)
+        return any(
+            each is not None
+            and each.action in (action, "*")
+            and _base_covers(each, ("sinas", resource))
+            for each in held
+        )
+
     def path_grants(self, resource: str, action: str) -> tuple[PathGrant, ...]:
         """The rows of a namespaced resource on which `action` is granted.
 
@@ -226,6 +236,7 @@ REGISTRY: tuple[ResourcePermissions, ...] = (
     _row("schedules", "Schedules", *_CRUD),
     _row("secrets", "Secrets", *_CRUD),
     _row("skills", "Skills", *_CRUD, path=True),
+    _row("states", "State entries by namespace: sinas.states/{namespace}", *_CRUD),
     _row("stores", "State stores", *_CRUD, "write_state", "read_state", path=True),
     _row("system", "Workers, queues and health", "read", "update", admin=True),
     _row("templates", "Templates", *_CRUD, "render", "send", path=True),

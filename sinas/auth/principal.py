@@ -75,6 +75,12 @@ class Principal:
         """Whether there could be a row the caller may do `action` on."""
         return all(self.path_grants(resource, action))
 
+    def can_anywhere(self, resource: str, action: str) -> bool:
+        """Whether `action` is granted on some path of a resource, whatever its form."""
+        return self.grants.grants_anywhere(resource, action) and (
+            self.limit is None or self.limit.grants_anywhere(resource, action)
+        )
+
     @property
     def limit_map(self) -> dict[str, bool] | None:
         """The limit as it is stored with work that will act for this caller later."""

@@ -18,6 +18,8 @@ from sinas.resources.roles.resource import RESOURCE as ROLES
 from sinas.resources.sandboxes.resource import RESOURCE as SANDBOXES
 from sinas.resources.schedules.resource import RESOURCE as SCHEDULES
 from sinas.resources.secrets.resource import RESOURCE as SECRETS
+from sinas.resources.skills.resource import RESOURCE as SKILLS
+from sinas.resources.stores.resource import RESOURCE as STORES
 from sinas.resources.system.resource import RESOURCE as SYSTEM
 from sinas.resources.users.resource import RESOURCE as USERS
 from sinas.resources.webhooks.resource import RESOURCE as WEBHOOKS
@@ -40,6 +42,8 @@ RESOURCES: tuple[Resource, ...] = (
     SANDBOXES,
     SCHEDULES,
     SECRETS,
+    SKILLS,
+    STORES,
     SYSTEM,
     USERS,
     WEBHOOKS,

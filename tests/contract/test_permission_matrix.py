@@ -21,8 +21,9 @@ from tests.fixtures.client import SignIn
 from tests.support.llm_upstream import LlmUpstream
 from tests.support.wheels import Index
 
-# What the default role Users may do with everybody's agents (`read:all`, `chat:all`) and
-# functions (`execute`, for which the contract does not look at the owner).
+# What the default role Users may do with everybody's agents (`read:all`, `chat:all`), functions
+# (`execute`, for which the contract does not look at the owner) and stores (`read_state`,
+# `write_state`: of states that are their own, or shared).
 SHARED_BY_DEFAULT = {
     "GET /api/v1/agents/{namespace}/{name}",
     "POST /agents/{namespace}/{agent_name}/chats",
@@ -30,6 +31,8 @@ SHARED_BY_DEFAULT = {
     "POST /functions/{namespace}/{name}/execute",
     "POST /functions/{namespace}/{name}/execute/async",
     "POST /functions/{namespace}/{name}/execute/batch",
+    "GET /stores/{namespace}/{name}/states",
+    "POST /stores/{namespace}/{name}/states",
 }
 # Where the contract tells other people's chats (403) from unknown ids (404).
 TELLS_OTHERS_CHATS = {
@@ -224,7 +227,10 @@ async def test_who_may_can(
 
 # Built-in protections, each tested with its resource.
 ADMIN_CANNOT = {
-    # Private secrets are their user's alone.
+    # Private secrets are their user's alone, and so are states, at these paths.
+    "GET /stores/{namespace}/{name}/states/{key}",
+    "PUT /stores/{namespace}/{name}/states/{key}",
+    "DELETE /stores/{namespace}/{name}/states/{key}",
     "GET /api/v1/secrets/{name}",
     "PUT /api/v1/secrets/{name}",
     "DELETE /api/v1/secrets/{name}",

@@ -18,6 +18,7 @@ from tests.factories.chats import make_agent, make_chat, make_message, make_turn
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
+from tests.factories.memory import make_skill, make_state, make_store
 from tests.factories.schedules import make_schedule
 from tests.factories.secrets import make_secret
 from tests.factories.webhooks import make_delivery, make_webhook
@@ -55,6 +56,13 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "cron_expression": "0 9 * * *",
     },
     ("POST", "/api/v1/secrets"): {"name": "NEW", "value": "x", "visibility": "private"},
+    ("POST", "/api/v1/skills"): {
+        "namespace": NAMESPACE,
+        "name": "new",
+        "description": "Text",
+        "content": "Text",
+    },
+    ("POST", "/api/v1/stores"): {"namespace": NAMESPACE, "name": "new"},
     ("POST", "/api/v1/users"): {"email": "new@example.com"},
     ("POST", "/api/v1/webhooks"): {
         "path": "new",
@@ -68,6 +76,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/chats/{chat_id}/approve-tool/{tool_call_id}"): {"approved": False},
     ("POST", "/executions/{execution_id}/continue"): {"input": {"value": "hello"}},
     ("POST", "/functions/{namespace}/{name}/execute/batch"): {"inputs": [{}]},
+    ("POST", "/states"): {"namespace": NAMESPACE, "key": "new", "value": 1},
+    ("POST", "/stores/{namespace}/{name}/states"): {"key": "new", "value": 1},
     ("POST", "/auth/check-permissions"): {"permissions": ["sinas.agents.read:own"]},
     ("POST", "/auth/login"): {"email": "owner@example.com"},
     ("POST", "/auth/verify-otp"): {"session_id": str(uuid4()), "otp_code": "000000"},
@@ -115,7 +125,7 @@ def nowhere() -> World:
     """The parameters of rows that do not exist."""
     ids = (
         *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
-        *("provider_id", "user_id", "batch_id", "delivery_id"),
+        *("provider_id", "user_id", "batch_id", "delivery_id", "state_id"),
     )
     names = (
         "namespace",
@@ -125,6 +135,7 @@ def nowhere() -> World:
         "channel_id",
         "tool_call_id",
         "path",
+        "key",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -200,6 +211,10 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     )
     artifact = await make_artifact(context, chat, MARK, MARK.encode())
     dependency = await make_dependency(context)
+    skill = await make_skill(context, owner, MARK, namespace=NAMESPACE, name="skill")
+    # As `/states` makes it; other users keep states in it too.
+    store = await make_store(context, owner, namespace=NAMESPACE, name="default", description=MARK)
+    state = await make_state(context, store, owner, "key", {"note": MARK})
     role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
     key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
     return World(
@@ -219,6 +234,8 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "batch_id": str(batch.id),
             "delivery_id": str(delivery.id),
             "path": webhook.path,
+            "key": state.key,
+            "state_id": str(state.id),
             "container_name": await _some_container(context),
             "name": "nowhere",
         },
@@ -231,5 +248,8 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "/api/v1/roles": {"name": role.name},
             "/api/v1/schedules": {"name": schedule.name},
             "/api/v1/secrets": {"name": secret.name},
+            "/api/v1/skills": {"name": skill.name},
+            "/api/v1/stores": {"name": store.name},
+            "/stores": {"name": store.name},
         },
     )

@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
 from sinas.chat.journal import Journal, Subject
+from sinas.chat.overrides import Overrides
 from sinas.chat.prompt import Instructions, Line, build
 from sinas.context import AppContext, WorkerContext
 from sinas.errors import InvalidInputError
@@ -21,6 +22,7 @@ class Opening:
 
     Attributes:
         sections: What the system message says besides the agent's own prompt.
+        overrides: What the turn's request asks for beyond the agent's settings.
         last_calls: The calls of the round an earlier worker was in; empty for a new turn.
         emitted: What earlier workers told the clients.
     """
@@ -28,6 +30,7 @@ class Opening:
     subject: Subject
     tools: ToolSet
     sections: tuple[str, ...]
+    overrides: Overrides
     history: list[Line]
     last_calls: list[ToolCall]
     emitted: Emitted
@@ -38,16 +41,16 @@ class Opening:
         Raises:
             InvalidInputError: The agent's template, provider or model does not work.
         """
-        subject = self.subject
+        subject, asked = self.subject, self.overrides
         provider, model = _model(app, subject)
         agent, chat = subject.agent, subject.chat
         instructions = Instructions(
             agent=f"{chat.agent_namespace}/{chat.agent_name}",
             system_prompt=agent.system_prompt if agent else None,
-            output_schema=agent.output_schema if agent else {},
+            output_schema=asked.output_schema or (agent.output_schema if agent else {}),
             agent_input=chat.agent_input,
             user={"id": str(subject.principal.user_id), "email": subject.principal.email},
-            sections=self.sections,
+            sections=(*self.sections, *asked.instructions),
         )
         limits = app.settings.chat
         messages = build(
@@ -58,9 +61,11 @@ class Opening:
             model=model,
             messages=convert_messages(messages, dialect_of(provider.type, model)),
             tools=self.tools.schemas(),
-            temperature=agent.temperature if agent else None,
-            max_tokens=agent.max_tokens if agent else None,
-            extra=agent.provider_overrides if agent else {},
+            temperature=asked.temperature
+            if asked.temperature is not None
+            else (agent.temperature if agent else None),
+            max_tokens=asked.max_tokens or (agent.max_tokens if agent else None),
+            extra={**(agent.provider_overrides if agent else {}), **asked.extra},
             timeout_seconds=limits.llm_timeout_seconds,
         )
 
@@ -82,7 +87,7 @@ async def open_turn(context: WorkerContext, journal: Journal, writer: ChannelWri
     if continues:
         await writer.take()
         emitted = await read_emitted(app.redis, turn.channel_id, turn.rounds)
-    return Opening(subject, tools, sections, history, last_calls, emitted)
+    return Opening(subject, tools, sections, Overrides.read(turn.overrides), history, last_calls, emitted)
 
 
 def _tool_context(journal: Journal, subject: Subject) -> ToolContext:
@@ -113,10 +118,10 @@ async def _offer(
                     "rename one of them."
                 )
             found[tool.name] = tool
-    # Tools that only serve others are none without them.
-    if all(tool.serves_others for tool in found.values()):
-        return ToolSet()
-    return ToolSet(found)
+    # Tools that only serve others come last, and are none without them.
+    serving = {name: tool for name, tool in found.items() if tool.serves_others}
+    others = {name: tool for name, tool in found.items() if name not in serving}
+    return ToolSet(others | serving if others else {})
 
 
 async def _sections(

@@ -49,8 +49,11 @@ START: Final = _typed(
         WHERE CAST(:inject AS boolean)
           AND id = (SELECT id FROM turns
                     WHERE chat_id = :chat_id
-                      AND (status IN ('running', 'waiting', 'delegated')
-                           OR (status = 'queued' AND fence > 0))
+                      AND (status IN ('running', 'delegated')
+                           OR (status = 'queued' AND fence > 0)
+                           OR (status = 'waiting' AND EXISTS (
+                               SELECT id FROM tool_calls WHERE turn_id = turns.id
+                               AND status IN ('awaiting_answer', 'delegated'))))
                     ORDER BY seq LIMIT 1)
           AND status IN ('queued', 'running', 'waiting', 'delegated') AND NOT stop_requested
         RETURNING id, channel_id
@@ -61,10 +64,11 @@ START: Final = _typed(
         WHERE id = :chat_id RETURNING id
     ), turn AS (
         INSERT INTO turns (id, chat_id, user_id, access, channel_id, status, keep_alive,
-                           timeout_seconds, parent_execution_id, parent_call_id, depth, lane)
+                           timeout_seconds, parent_execution_id, parent_call_id, depth, lane,
+                           overrides)
         SELECT :turn_id, chat.id, :user_id, :access, :channel_id, 'queued', :keep_alive,
                :timeout_seconds, (SELECT id FROM executions WHERE id = :parent_execution_id),
-               :parent_call_id, :depth, :lane
+               :parent_call_id, :depth, :lane, :overrides
         FROM chat WHERE NOT EXISTS (SELECT id FROM live)
         RETURNING id, channel_id
     ), begun AS (
@@ -83,10 +87,12 @@ START: Final = _typed(
     parent_execution_id=Uuid(),
     parent_call_id=Uuid(),
     access=JSONB(none_as_null=True),
+    overrides=JSONB(none_as_null=True),
 )
 """Store a user message, with the queued turn that answers it, and both on the chat.
 
-With `inject`, a message for a chat whose turn is at work goes into that turn instead. The turn's
+With `inject`, a message for a chat whose turn is at work, or asks something, goes into that turn
+instead; while one only waits for approvals, a new message is a turn of its own. The turn's
 row is locked before the chat's, as in `FINISH`: a turn that ends in this moment takes no message
 any more, and one that has taken it cannot end without having seen it. The chat's lock numbers
 turns and messages of one chat in the order they are committed in. No row when the chat is gone.

@@ -46,14 +46,17 @@ async def test_approving_runs_the_call_and_goes_on(talks: Talks) -> None:
     assert seen[-1].data == SUSPENDED
     assert await executed(talk) == []
     detail = await talk.detail()
-    assert detail["pending_approvals"] == [
-        {
-            "tool_call_id": "call_0",
-            "function_namespace": "shop",
-            "function_name": "danger",
-            "arguments": {"x": "hello"},
-        }
-    ]
+    (waiting,) = detail["pending_approvals"]
+    assert waiting.pop("created_at")
+    assert waiting == {
+        "tool_call_id": "call_0",
+        "chat_id": talk.chat_id,
+        "function_namespace": "shop",
+        "function_name": "danger",
+        "name": "shop__danger",
+        "arguments": {"x": "hello"},
+        "expires_at": None,
+    }
     first_channel = detail["active_channel_id"]
 
     answer = await talk.decide("call_0", approved=True)
@@ -189,14 +192,14 @@ async def test_blocking_calls_answer_that_a_person_is_needed(talks: Talks) -> No
     answer = await talk.send()
     assert answer.status_code == 200
     body = answer.json()
-    assert (body["status"], body["role"]) == ("input_required", "assistant")
+    assert (body["status"], body["role"]) == ("in_progress", "assistant")
     assert [p["tool_call_id"] for p in body["pending_approvals"]] == ["call_0"]
     assert body["channel_id"] == (await talk.detail())["active_channel_id"]
     agent = talk.agent
     answer = await talk.client.post(
         f"/agents/{agent.namespace}/{agent.name}/invoke", json={"message": "go"}
     )
-    assert (answer.status_code, answer.json()["status"]) == (200, "input_required")
+    assert (answer.status_code, answer.json()["status"]) == (200, "in_progress")
 
 
 async def test_who_may_decide(talks: Talks) -> None:

@@ -140,14 +140,21 @@ SCHEMA: JsonObject = {"type": "object", "properties": {"answer": {"type": "strin
         ("Help {{ name }}.", {"name": "Ann & <Bob>"}, "Help Ann & <Bob>."),
         ("Keep {{ name }}", {}, "Keep {{ name }}"),
         ("{% if vip %}Very {% endif %}nice", {"vip": True}, "Very nice"),
-        ("{{ user.name }}", {"user": {"name": "x"}}, "x"),
+        ("{{ who.name }}", {"who": {"name": "x"}}, "x"),
+        ("For {{ user.email }}", {}, "For ann@example.com"),
+        ("For {{ user.email }}", {"user": {"email": "x"}}, "For ann@example.com"),
+        ("The user {{ said }}", {}, "The user {{ said }}"),
     ],
 )
 def test_the_system_prompt_is_a_template_over_the_input(
     prompt: str, given: Any, expected: str
 ) -> None:
     instructions = Instructions(
-        agent="a/b", system_prompt=prompt, output_schema={}, agent_input=given
+        agent="a/b",
+        system_prompt=prompt,
+        output_schema={},
+        agent_input=given,
+        user={"id": "1", "email": "ann@example.com"},
     )
     assert build(instructions, [], 9) == [{"role": "system", "content": expected}]
 

@@ -238,48 +238,49 @@ async def test_keep_alive_turns_outlive_their_client(talks: Talks, live: str) ->
     assert text_of(await talk.replay(stream.channel)) == "one two"
 
 
-async def test_a_queued_turn_that_was_left_ends_before_it_begins(talks: Talks, live: str) -> None:
-    talk = await talks([Answer(chunks=("one ", "two"), hold_after=1)], live=live)
-    async with talk.streaming("first") as first:
-        await first.text("one ")
-        async with talk.streaming("second"):
-            pass
-        await asyncio.sleep(3)
-        talks.llm.release()
-        await first.rest()
-    await talk.idle()
-    assert [turn.status for turn in await talk.turns()] == ["completed", "cancelled"]
-    assert len(talks.llm.requests) == 1
-
-
-async def test_a_message_sent_while_a_turn_runs_is_answered_after_it(
+async def test_a_message_sent_while_a_turn_runs_goes_into_that_turn(
     talks: Talks, live: str
 ) -> None:
     talk = await talks([Answer(chunks=("to: ", "ready"), hold_after=1)], live=live)
     async with talk.streaming("first") as first:
         await first.text("to: ")
         async with talk.streaming("second") as second:
+            assert second.channel == first.channel
             talks.llm.script("scripted", [Answer(chunks=("after",))])
             talks.llm.release()
             await first.rest()
-            assert text_of(await second.rest()) == "after"
-    roles = await talk.messages()
-    assert ("assistant", "to: ready") in roles
-    assert roles[-1] == ("assistant", "after")
-    sent = [[m["content"] for m in r.body["messages"]] for r in talks.llm.requests]
-    assert sent == [["first"], ["first", "to: ready", "second"]]
+            seen = await second.rest()
+    assert seen[0].name == "injected"
+    assert seen[0].data["channel_id"] == first.channel
+    assert (seen[-1].name, text_of(seen)) == ("done", "readyafter")
+    assert text_of(first.seen) == "to: readyafter"
+    (turn,) = await talk.turns()
+    assert (turn.status, turn.injected) == ("completed", 1)
+    # What was said meanwhile comes before the answer it could not have seen.
+    assert await talk.messages() == [
+        ("user", "first"),
+        ("user", "second"),
+        ("assistant", "to: ready"),
+        ("assistant", "after"),
+    ]
+    assert turn.usage["calls"] == 2
 
 
-async def test_many_messages_at_once_are_answered_one_after_the_other(talks: Talks) -> None:
+async def test_many_messages_at_once_are_all_answered(talks: Talks) -> None:
     talk = await talks(model="echo")
     answers = await asyncio.gather(  # noqa: TID251 - all at once is the point
         *(talk.stream(f"m{n}") for n in range(12))
     )
-    assert [text_of(seen) for seen in answers] == [f"m{n}" for n in range(12)]
+    assert all(seen[-1].data == {"status": "completed"} for seen in answers)
     turns = await talk.turns()
     spans = sorted((t.started_at, t.finished_at) for t in turns if t.started_at and t.finished_at)
-    assert len(spans) == 12
+    assert len(spans) == len(turns)
     assert all(ended <= begun for (_, ended), (begun, _) in pairwise(spans))
+    said = [content for role, content in await talk.messages() if role == "user"]
+    assert sorted(said, key=str) == sorted(f"m{n}" for n in range(12))
+    # No answer may come before a message that its turn had been given.
+    assert (await talk.messages())[-1][0] == "assistant"
+    assert sum(turn.injected for turn in turns) + len(turns) == 12
 
 
 async def test_many_followers_need_no_connection_each(talks: Talks, live: str) -> None:

@@ -171,7 +171,7 @@ async def test_the_same_call_id_in_two_chats(talks: Talks) -> None:
         (Call("execute_code", '{"code": "1"}'), "Unauthorized tool call"),
         (Call("get_skill_a_b"), "Unauthorized tool call"),
         (Call("continue_execution", '{"execution_id": "x"}'), "Unauthorized tool call"),
-        (Call("retrieve_tool_result", '{"tool_call_id": "x"}'), "Unauthorized tool call"),
+        (Call("execute_code", '{"code": "1"}'), "Unauthorized tool call"),
         (Call("shop__hidden"), "Unauthorized tool call"),
     ],
 )
@@ -221,8 +221,9 @@ async def test_a_long_result_stays_valid_json_for_the_model(talks: Talks) -> Non
     assert result["total"] == 5000
     assert len(result["items"]) == result["returned"] > 100
     async with talk.context.sessions() as session:
-        full = await session.scalar(select(ToolCall.result))
-    assert full == ["row " * 10] * 5000
+        kept: Any = await session.scalar(select(ToolCall.result))
+    assert (kept["_truncated"], kept["_original_size"]) == (True, 220_000)
+    assert kept["_preview"].startswith('["row row ')
 
 
 async def test_parameters_of_the_agent_are_fixed_or_default(talks: Talks) -> None:

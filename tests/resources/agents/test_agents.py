@@ -49,6 +49,8 @@ DEFAULTS: dict[str, Any] = {
     "default_job_timeout": None,
     "default_keep_alive": False,
     "system_tools": [],
+    "tool_approvals": {},
+    "provider_overrides": {},
 }
 
 

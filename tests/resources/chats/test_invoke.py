@@ -96,10 +96,14 @@ async def test_parallel_calls_of_a_new_session_share_one_chat(talks: Talks) -> N
     )
     assert [a.status_code for a in answers] == [200] * 6, [a.text for a in answers]
     assert len({a.json()["chat_id"] for a in answers}) == 1
-    assert sorted(a.json()["reply"] for a in answers) == [f"m{n}" for n in range(6)]
+    states = [a.json()["status"] for a in answers]
+    assert set(states) <= {"completed", "injected"}
+    assert "completed" in states
+    assert all(a.json()["reply"] for a in answers if a.json()["status"] == "completed")
     (chat,) = await chats(talks)
     detail = (await client.get(f"/chats/{chat.id}")).json()
-    assert len(detail["messages"]) == 13
+    said = [m["content"] for m in detail["messages"] if m["role"] == "user"]
+    assert sorted(said) == [f"m{n}" for n in range(6)]
 
 
 async def test_input_is_checked_before_anything_is_made(talks: Talks) -> None:

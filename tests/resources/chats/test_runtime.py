@@ -141,7 +141,7 @@ class TestReading:
         await talk.stream("one")
         await talk.stream("two")
         detail = await talk.detail()
-        assert set(detail) == CHAT_FIELDS | {"messages", "pending_approvals"}
+        assert set(detail) == CHAT_FIELDS | {"messages", "pending_approvals", "pending_inputs"}
         assert all(set(m) == MESSAGE_FIELDS for m in detail["messages"])
         assert [m["role"] for m in detail["messages"]] == ["user", "assistant"] * 2
         assert detail["last_message_at"] >= detail["messages"][-1]["created_at"][:19]

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from sinas.chat.turn import push_turn
+from sinas.chat.pushing import push_turn
 from sinas.context import AppContext
 from sinas.kit.ids import uuid7_floor
 from sinas.kit.time import utcnow
@@ -88,7 +88,7 @@ class TestStats:
         for state in TurnStatus:
             await make_turn(context, chat, state)
         stats = await json_of(admin, f"{QUEUE}/stats")
-        jobs = {"queued": 2, "running": 4, "completed": 2, "failed": 2, "cancelled": 2}
+        jobs = {"queued": 2, "running": 5, "completed": 2, "failed": 2, "cancelled": 2}
         assert stats["jobs"] == jobs
 
     async def test_what_ended_is_forgotten_after_a_day(
@@ -117,7 +117,7 @@ class TestStats:
             assert answer.status_code == 202
         turn = await make_turn(context, await make_chat(context, await as_.user("user"), None))
         async with context.unit() as unit:
-            push_turn(unit, turn.id, 0)
+            push_turn(unit, turn)
         stats = await json_of(admin, f"{QUEUE}/stats")
         assert stats["queues"] == {"functions": {"pending": 3}, "agents": {"pending": 1}}
 
@@ -286,7 +286,7 @@ class TestCancelling:
         assert answer.json() == {"job_id": str(turn.id), "status": "cancelling"}
         if state is TurnStatus.QUEUED:  # as its message had pushed it, or the sweep would
             async with context.unit() as unit:
-                push_turn(unit, turn.id, 0)
+                push_turn(unit, turn)
         await shown(admin, f"/jobs/{turn.id}", lambda job: job["status"] == "cancelled")
         async with context.sessions() as session:
             closed = await session.get_one(ToolCall, call.id)

@@ -49,6 +49,7 @@ def upgrade() -> None:
     op.add_column("turns", sa.Column("depth", sa.Integer(), server_default="0", nullable=False))
     op.add_column("turns", sa.Column("lane", sa.String(), server_default="", nullable=False))
     op.add_column("turns", sa.Column("injected", sa.Integer(), server_default="0", nullable=False))
+    op.add_column("turns", _json("overrides"))
     op.add_column(
         "turns", sa.Column("channel_done", sa.Boolean(), server_default="false", nullable=False)
     )
@@ -75,7 +76,7 @@ def downgrade() -> None:
     op.drop_column("tool_calls", "expires_at")
     op.drop_column("tool_calls", "question")
     _index_live("")
-    for name in ("channel_done", "injected", "lane", "depth", "parent_call_id"):
+    for name in ("channel_done", "overrides", "injected", "lane", "depth", "parent_call_id"):
         op.drop_column("turns", name)
     for name in ("root_chat_id", "parent_chat_id"):
         op.drop_column("chats", name)

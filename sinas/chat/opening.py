@@ -87,7 +87,9 @@ async def open_turn(context: WorkerContext, journal: Journal, writer: ChannelWri
     if continues:
         await writer.take()
         emitted = await read_emitted(app.redis, turn.channel_id, turn.rounds)
-    return Opening(subject, tools, sections, Overrides.read(turn.overrides), history, last_calls, emitted)
+    return Opening(
+        subject, tools, sections, Overrides.read(turn.overrides), history, last_calls, emitted
+    )
 
 
 def _tool_context(journal: Journal, subject: Subject) -> ToolContext:

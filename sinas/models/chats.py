@@ -186,6 +186,8 @@ class Turn(IdMixin, Base):
         depth: How many agents above this one wait for it; 0 for a person's message.
         lane: The lane of the agents queue it takes slots of.
         injected: How many messages were added while it was at work.
+        overrides: What its request asks for beyond the agent's settings, as
+            `sinas.chat.overrides` stores it; null for nothing.
         channel_done: Whether `channel_id` has been closed although the turn will go on.
     """
 
@@ -227,6 +229,7 @@ class Turn(IdMixin, Base):
     timeout_seconds: Mapped[int]
     rounds: Mapped[int] = mapped_column(default=0, server_default="0")
     injected: Mapped[int] = mapped_column(default=0, server_default="0")
+    overrides: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     fence: Mapped[int] = mapped_column(default=0, server_default="0")
     generation: Mapped[int] = mapped_column(default=0, server_default="0")
     takeovers: Mapped[int] = mapped_column(default=0, server_default="0")

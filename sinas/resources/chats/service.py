@@ -12,6 +12,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from sinas.auth.principal import Principal
+from sinas.chat.overrides import Overrides
 from sinas.chat.pushing import push_turn_row
 from sinas.chat.statements import START
 from sinas.chat.stopping import stop_turn
@@ -330,6 +331,7 @@ class ChatService:
         channel_id: str | None = None,
         inject: bool = False,
         delegation: Delegation | None = None,
+        overrides: Overrides | None = None,
     ) -> StartedTurn:
         started = StartedTurn(
             turn_id=uuid7(),
@@ -354,6 +356,7 @@ class ChatService:
                 "depth": delegation.depth if delegation else 0,
                 "lane": lane,
                 "inject": inject,
+                "overrides": overrides.dump() if overrides else None,
                 "channel_id": started.channel_id,
                 "keep_alive": started.keep_alive,
                 "timeout_seconds": started.timeout_seconds,

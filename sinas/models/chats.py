@@ -189,6 +189,8 @@ class Turn(IdMixin, Base):
         overrides: What its request asks for beyond the agent's settings, as
             `sinas.chat.overrides` stores it; null for nothing.
         channel_done: Whether `channel_id` has been closed although the turn will go on.
+        traceparent: The span that caused it (W3C Trace Context), null where nothing is traced:
+            every run, whoever makes it, goes on from there.
     """
 
     __tablename__ = "turns"
@@ -236,6 +238,7 @@ class Turn(IdMixin, Base):
     lease_owner: Mapped[UUID | None]
     error: Mapped[str | None]
     error_code: Mapped[str | None]
+    traceparent: Mapped[str | None]
     reply_message_id: Mapped[UUID | None]
     usage: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

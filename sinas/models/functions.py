@@ -118,6 +118,8 @@ class Execution(IdMixin, Base):
         prompt: What `input()` asks, while AWAITING_INPUT.
         answer: The reply to `prompt` until the code has taken it.
         trigger_data: What the code's context holds besides, by key: a webhook's request.
+        traceparent: The span that caused it (W3C Trace Context), null where nothing is traced:
+            every attempt, whoever makes it, goes on from there.
     """
 
     __tablename__ = "executions"
@@ -160,6 +162,7 @@ class Execution(IdMixin, Base):
     trigger_data: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     chat_id: Mapped[UUID | None] = mapped_column(ForeignKey("chats.id", ondelete="SET NULL"))
     tool_call_id: Mapped[str | None]
+    traceparent: Mapped[str | None]
     parent_execution_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("executions.id", ondelete="SET NULL"), index=True
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fixtures.configuration import changed
+from tests.fixtures.client import listening
+from tests.fixtures.configuration import changed, free_port
+from tests.fixtures.state import in_own_task
 from tests.support.otlp_receiver import OtlpReceiver
 
 if TYPE_CHECKING:
     from sinas.context import AppContext
+    from sinas.worker import Kind
 
 
 @pytest.fixture
@@ -35,7 +38,8 @@ class Tracing:
         from sinas.tracing.opening import open_tracer
 
         values = {"enabled": True, "exporter_endpoint": self.receiver.url, **telemetry}
-        settings = changed(self.context.settings, telemetry=values)
+        core = {"port": free_port()}
+        settings = changed(self.context.settings, telemetry=values, core=core)
         tracer = open_tracer(settings.telemetry)
         llm = LlmClient(tracer)
         try:
@@ -43,6 +47,29 @@ class Tracing:
         finally:
             await llm.aclose()
             await tracer.aclose()
+
+    @asynccontextmanager
+    async def platform(self, *kinds: Kind, **telemetry: Any) -> AsyncIterator[Platform]:
+        """The API behind a real server, and a worker of each kind."""
+        from sinas.app import create_app
+        from sinas.worker import open_worker
+
+        async with self(**telemetry) as context, AsyncExitStack() as stack:
+            app = create_app(context.settings, context)
+            await stack.enter_async_context(in_own_task(app.router.lifespan_context(app)))
+            serving = listening(app, context.settings.core.port)
+            url = await stack.enter_async_context(in_own_task(serving))
+            for kind in kinds:
+                await stack.enter_async_context(in_own_task(open_worker(kind, context)))
+            yield Platform(context, url)
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What is traced."""
+
+    context: AppContext
+    url: str
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ _claimed = (
         Execution.access,
         Execution.attempt,
         Execution.depth,
+        Execution.traceparent,
     )
     .cte("claimed")
 )
@@ -170,6 +171,7 @@ class Claimed:
     access: dict[str, bool] | None
     attempt: int
     depth: int
+    traceparent: str | None
     email: str
     is_active: bool
     code: str | None

@@ -22,6 +22,8 @@ class Ending:
     Attributes:
         output: The return value, null unless it completed.
         output_json: The same as JSON text.
+        error_type: A class of errors: the name of an exception, or a word for what else went
+            wrong; None if nothing did.
         duration_ms: Time inside the sandbox, null when it never got there.
         again: Whether another attempt could end better.
         artifacts: Files to be stored with it.
@@ -31,6 +33,7 @@ class Ending:
     output: JsonValue = None
     output_json: bytes = b"null"
     error: str | None = None
+    error_type: str | None = None
     traceback: str | None = None
     stdout: str | None = None
     stderr: str | None = None
@@ -53,7 +56,9 @@ class Ending:
 
 def failed(error: str, again: Again = Again.NEVER) -> Ending:
     """An end without a result of a run."""
-    return Ending(status=ExecutionStatus.FAILED, error=storable(error), again=again)
+    return Ending(
+        status=ExecutionStatus.FAILED, error=storable(error), error_type="not_run", again=again
+    )
 
 
 def ending_of(outcome: Outcome, output_schema: JsonObject) -> Ending:
@@ -63,15 +68,18 @@ def ending_of(outcome: Outcome, output_schema: JsonObject) -> Ending:
             return _returned(outcome, output_schema)
         case Raised():
             traceback = storable(outcome.traceback) or None
-            return _interrupted(outcome, outcome.error, traceback=traceback)
+            exception = outcome.error.partition(":")[0]
+            return _interrupted(outcome, exception, outcome.error, traceback=traceback)
         case TimedOut():
-            return _interrupted(outcome, f"{TIMEOUT_ERROR}{outcome.timeout_seconds:g}s")
+            return _interrupted(outcome, "timeout", f"{TIMEOUT_ERROR}{outcome.timeout_seconds:g}s")
         case OutOfMemory():
             return _interrupted(
-                outcome, f"The call needed more than its {outcome.limit_mb} MiB of memory."
+                outcome,
+                "out_of_memory",
+                f"The call needed more than its {outcome.limit_mb} MiB of memory.",
             )
         case Crashed():
-            return _interrupted(outcome, outcome.reason)
+            return _interrupted(outcome, "crashed", outcome.reason)
         case _:
             assert_never(outcome)
 
@@ -90,9 +98,9 @@ def _returned(outcome: Returned, output_schema: JsonObject) -> Ending:
     try:
         text = encode(outcome.value)
     except NotJsonError as error:
-        return _failed(outcome, f"The result {error}.")
+        return _failed(outcome, "invalid_result", f"The result {error}.")
     if problem := _problem(outcome.value, output_schema):
-        return _failed(outcome, problem)
+        return _failed(outcome, "invalid_result", problem)
     return _ending(outcome, ExecutionStatus.COMPLETED, output=outcome.value, output_json=text)
 
 
@@ -119,10 +127,12 @@ def _ending(outcome: Captured, status: ExecutionStatus, **rest: Any) -> Ending:
     )
 
 
-def _failed(outcome: Captured, error: str, **rest: Any) -> Ending:
-    return _ending(outcome, ExecutionStatus.FAILED, error=storable(error), **rest)
+def _failed(outcome: Captured, error_type: str, error: str, **rest: Any) -> Ending:
+    return _ending(
+        outcome, ExecutionStatus.FAILED, error=storable(error), error_type=error_type, **rest
+    )
 
 
-def _interrupted(outcome: Captured, error: str, **rest: Any) -> Ending:
+def _interrupted(outcome: Captured, error_type: str, error: str, **rest: Any) -> Ending:
     """The code began and did not come to its end."""
-    return _failed(outcome, error, again=Again.IF_IDEMPOTENT, **rest)
+    return _failed(outcome, error_type, error, again=Again.IF_IDEMPOTENT, **rest)

@@ -23,9 +23,11 @@ from sinas.resources.executions.ending import Ending, ending_of, failed, is_chea
 from sinas.resources.executions.events import announce, channel, end_message
 from sinas.resources.executions.pausing import answers
 from sinas.resources.executions.retrying import Again, RetryPolicy
+from sinas.resources.executions.traces import attempt_span, say_end
 from sinas.resources.secrets.service import UnreadableSecretError, secret_values
 from sinas.sandbox.base import Invocation, Outcome
 from sinas.settings import FunctionSettings
+from sinas.tracing.spans import current_span
 
 log = structlog.get_logger(__name__)
 
@@ -53,15 +55,18 @@ async def execute(worker: WorkerContext, execution_id: str) -> None:
             raise
         if row is None:
             return
-        # Shielded: the process may be about to end, and a cancellation must not cut the write off.
-        try:
-            ending = await _run(worker, row)
-        except asyncio.CancelledError:
-            if not held.cancelled:
-                stopped = failed(STOPPED, Again.IF_IDEMPOTENT)
-                await asyncio.shield(_conclude(worker, row, stopped, at_once=True))
-            raise
-        await asyncio.shield(_conclude(worker, row, ending))
+        with attempt_span(worker.app.tracer, row) as span:
+            # Shielded: the process may be about to end, and a cancellation must not cut the
+            # write off.
+            try:
+                ending = await _run(worker, row)
+            except asyncio.CancelledError:
+                if not held.cancelled:
+                    stopped = failed(STOPPED, Again.IF_IDEMPOTENT)
+                    await asyncio.shield(_conclude(worker, row, stopped, at_once=True))
+                raise
+            say_end(span, ending)
+            await asyncio.shield(_conclude(worker, row, ending))
 
 
 def push(
@@ -143,6 +148,7 @@ def _invocation(context: AppContext, row: Claimed, secrets: JsonObject) -> Invoc
 
 
 def _call_context(context: AppContext, row: Claimed) -> JsonObject:
+    traceparent = current_span().traceparent
     return {
         **(row.trigger_data or {}),
         "user_id": str(row.user_id),
@@ -153,6 +159,8 @@ def _call_context(context: AppContext, row: Claimed) -> JsonObject:
         "chat_id": None if row.chat_id is None else str(row.chat_id),
         "namespace": row.function_namespace,
         "name": row.function_name,
+        # For code that calls others: they go on from it when they get it as a header.
+        **({} if traceparent is None else {"traceparent": traceparent}),
     }
 
 

@@ -23,6 +23,7 @@ from sinas.crud.repository import Repository
 from sinas.db.direct import Statement
 from sinas.db.unit import Unit
 from sinas.models import Chat, Execution, ExecutionKind
+from sinas.tracing.spans import current_span
 
 _GIVEN = (
     "id",
@@ -35,6 +36,7 @@ _GIVEN = (
     "trigger_id",
     "trigger_data",
     "tool_call_id",
+    "traceparent",
     "idempotency_key",
     "background",
     "kind",
@@ -84,7 +86,11 @@ async def insert_one(unit: Unit, values: Mapping[str, Any]) -> bool:
     A chat or a parent execution that is gone by now is left out instead of failing. Columns
     that `values` does not name are null or have the database's default.
     """
-    return await unit.one(_INSERT, _NOTHING | dict(values)) is not None
+    return await unit.one(_INSERT, _row(values)) is not None
+
+
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
+    return _NOTHING | {"traceparent": current_span().traceparent} | dict(values)
 
 
 class ExecutionRepository(Repository[Execution]):
@@ -102,7 +108,7 @@ class ExecutionRepository(Repository[Execution]):
     async def insert_many(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows without idempotency keys, in one round trip; otherwise as `insert_one`."""
         if rows:
-            await self.session.execute(_INSERT_MANY, [_NOTHING | dict(values) for values in rows])
+            await self.session.execute(_INSERT_MANY, [_row(values) for values in rows])
 
     async def dead_letters(self, *, skip: int, limit: int) -> Sequence[Execution]:
         """Background calls that failed for good, newest first, whoever's they are."""

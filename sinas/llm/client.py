@@ -7,9 +7,13 @@ from typing import Final
 from typing_extensions import override
 
 from sinas.llm.base import Delta, LanguageModel, ModelRequest, Provider
+from sinas.llm.direct import DirectAnswer, DirectRequest
 from sinas.llm.litellm_client import LitellmClient
+from sinas.llm.litellm_direct import LitellmDirect
 from sinas.llm.mistral import mistral_messages
 from sinas.llm.openai_wire import OpenAiWire
+from sinas.llm.pool import StreamPool
+from sinas.llm.relay import OpenAiRelay
 from sinas.llm.traced import traced
 from sinas.tracing.spans import NO_TRACER, Tracer
 
@@ -27,8 +31,11 @@ class LlmClient(LanguageModel):
 
     def __init__(self, tracer: Tracer = NO_TRACER) -> None:
         self._tracer = tracer
-        self._lean = OpenAiWire()
+        pool = StreamPool()
+        self._lean = OpenAiWire(pool)
+        self._relay = OpenAiRelay(pool)
         self._litellm = LitellmClient()
+        self._direct = LitellmDirect(self._litellm)
 
     @override
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
@@ -42,6 +49,19 @@ class LlmClient(LanguageModel):
         if provider.type == "openai" and provider.endpoint:
             return self._lean.stream(request)
         return self._litellm.stream(request)
+
+    async def complete(self, request: DirectRequest) -> DirectAnswer:
+        """A completion in OpenAI's format, as its client asked for it.
+
+        openai: the provider's own bytes, with or without an endpoint. Others: litellm.
+
+        Raises:
+            RefusedError: The provider answered with a status that is not 200.
+            UpstreamError: It could not be reached, or sent something else.
+        """
+        if request.provider.type == "openai":
+            return await self._relay.ask(request)
+        return await self._direct.ask(request)
 
     @override
     async def aclose(self) -> None:

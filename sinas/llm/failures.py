@@ -3,12 +3,13 @@
 import asyncio
 import socket
 import ssl
+from typing import Protocol
 
 import httpx
 import orjson
 
 from sinas.errors import UpstreamError
-from sinas.llm.base import ModelRequest
+from sinas.llm.base import Provider
 
 _MESSAGE_CHARS = 500
 _HIDDEN = "[api key]"
@@ -16,16 +17,59 @@ _HIDDEN = "[api key]"
 _SHORTEST_KEY = 6
 
 
-def failure(request: ModelRequest, what: str, *, status: int | None = None) -> UpstreamError:
+class Asked(Protocol):
+    """What an error tells of the request it is about."""
+
+    @property
+    def provider(self) -> Provider:
+        """Where the model is served."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The provider's own name of the model."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Longest silence."""
+        ...
+
+
+class RefusedError(UpstreamError):
+    """The provider answered with an HTTP status that is not 200.
+
+    Attributes:
+        retry_after: The provider's Retry-After header as it came; None without one.
+        details: `type`, `param` and `code` of an OpenAI error object, where they are texts.
+    """
+
+    status: int
+
+    def __init__(
+        self, message: str, *, status: int, retry_after: str | None, details: dict[str, str]
+    ) -> None:
+        super().__init__(message, status=status)
+        self.retry_after = retry_after
+        self.details = details
+
+
+def failure(request: Asked, what: str, *, status: int | None = None) -> UpstreamError:
     """The error for `what`, a predicate that follows the name of provider and model.
 
     The provider's API key is blotted out of `what`, wherever it came from.
     """
-    key = request.provider.api_key
-    if key and len(key) >= _SHORTEST_KEY:
-        what = what.replace(key, _HIDDEN)
+    return UpstreamError(_sentence(request, what), status=status)
+
+
+def _sentence(request: Asked, what: str) -> str:
     who = f"LLM provider '{request.provider.name}' (model '{request.model}')"
-    return UpstreamError(f"{who} {what.rstrip('.')}.", status=status)
+    return f"{who} {_without_key(request, what).rstrip('.')}."
+
+
+def _without_key(request: Asked, text: str) -> str:
+    key = request.provider.api_key
+    return text.replace(key, _HIDDEN) if key and len(key) >= _SHORTEST_KEY else text
 
 
 def shorten(text: str) -> str:
@@ -35,10 +79,31 @@ def shorten(text: str) -> str:
 
 
 def refused(
-    request: ModelRequest, status: int, body: bytes | str, *, retry_after: str | None = None
-) -> UpstreamError:
+    request: Asked, status: int, body: bytes | str, *, retry_after: str | None = None
+) -> RefusedError:
     """The provider answered with an HTTP status that is not 200."""
-    return failure(request, describe_status(status, body, retry_after), status=status)
+    return RefusedError(
+        _sentence(request, describe_status(status, body, retry_after)),
+        status=status,
+        retry_after=retry_after,
+        details={name: _without_key(request, text) for name, text in _details_of(body).items()},
+    )
+
+
+def _details_of(body: bytes | str) -> dict[str, str]:
+    """What an OpenAI error object says besides its message."""
+    try:
+        data = orjson.loads(body)
+    except ValueError:
+        return {}
+    found = data.get("error") if isinstance(data, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    return {
+        name: shorten(text)
+        for name in ("type", "param", "code")
+        if isinstance(text := found.get(name), str) and text
+    }
 
 
 def describe_status(status: int, body: bytes | str, retry_after: str | None = None) -> str:
@@ -81,7 +146,7 @@ def message_in(data: object) -> str:
     return orjson.dumps(data).decode() if data else ""
 
 
-def broken(request: ModelRequest, error: Exception, *, started: bool) -> UpstreamError:
+def broken(request: Asked, error: Exception, *, started: bool) -> UpstreamError:
     """The connection failed or the provider fell silent; `started`: in the midst of an answer."""
     match error:
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
@@ -102,12 +167,12 @@ def broken(request: ModelRequest, error: Exception, *, started: bool) -> Upstrea
     return failure(request, what)
 
 
-def cut(request: ModelRequest) -> UpstreamError:
+def cut(request: Asked) -> UpstreamError:
     """The stream ended before the answer did."""
     return failure(request, "cut its answer off before the end: the connection closed")
 
 
-def host_of(request: ModelRequest) -> str:
+def host_of(request: Asked) -> str:
     """Host and port of the endpoint: no path, no user info."""
     if request.provider.endpoint is None:
         return "its default endpoint"

@@ -1,31 +1,32 @@
-"""litellm behind our protocol: official OpenAI, Anthropic, Ollama and Mistral, with their quirks.
-
-The only importer of litellm. It costs seconds and 190 MB to import and makes blocking HTTP
-calls on its event loop (Ollama's /api/show, after every answer), so it gets a thread with a
-loop of its own, started by the first request; deltas cross over one by one.
-"""
+"""litellm behind our protocol: official OpenAI, Anthropic, Ollama and Mistral, with their quirks."""
 
 import ast
 import asyncio
-import logging
 import re
-import threading
-import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import httpx
 import orjson
 from typing_extensions import override
 
 from sinas.errors import UpstreamError
-from sinas.llm.base import Delta, LanguageModel, ModelRequest
-from sinas.llm.failures import broken, cut, failure, message_in, message_of, refused, shorten
+from sinas.llm.base import Delta, LanguageModel, ModelRequest, Provider
+from sinas.llm.failures import (
+    Asked,
+    broken,
+    cut,
+    failure,
+    message_in,
+    message_of,
+    refused,
+    shorten,
+)
+from sinas.llm.litellm_thread import LitellmThread
 from sinas.llm.openai_chunks import delta_of
-from sinas.settings import prefer_local_model_prices
 
-_PREFIXES: Final = {
+PREFIXES: Final = {
     "openai": "openai/",
     "anthropic": "anthropic/",
     "mistral": "mistral/",
@@ -37,9 +38,9 @@ _ENDPOINTS: Final = {
 }
 # What litellm appends itself.
 _SUFFIXES: Final = {"anthropic": ("/v1/messages", "/v1"), "ollama": ("/api/chat", "/api", "/v1")}
-_ANTHROPIC_MAX_TOKENS: Final = 16_384
+ANTHROPIC_MAX_TOKENS: Final = 16_384
 # litellm's own timer must not be the one that fires: its errors do not tell silence from cuts.
-_TIMER_SLACK_SECONDS: Final = 30.0
+TIMER_SLACK_SECONDS: Final = 30.0
 # fmt: off
 _OWN_PARAMETERS: Final = frozenset({
     "model", "messages", "stream", "stream_options", "tools", "timeout", "api_base", "base_url",
@@ -53,133 +54,42 @@ _LITELLM_PREFIX: Final = re.compile(r"^(?:litellm\.)?\w+Error: ")
 _OPENAI_REPR: Final = re.compile(r"^Error code: \d+ - (\{.*\})$", re.DOTALL)
 _BYTES_REPR: Final = re.compile(r"""^b(['"])(.*)\1$""", re.DOTALL)
 
-# An item of the queue between the loops: a delta, the error that ended it, or None at the end.
-_Item: TypeAlias = Delta | Exception | None
-
 
 class LitellmClient(LanguageModel):
     """Usage is the provider's where it counts, else litellm's estimate."""
 
     def __init__(self) -> None:
-        self._thread: _LitellmThread | None = None
+        self._thread: LitellmThread | None = None
 
     @override
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
-        thread = await self._started()
-        queue: asyncio.Queue[_Item] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def put(item: _Item) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, item)
-
-        task = asyncio.run_coroutine_threadsafe(_pump(thread.litellm, request, put), thread.loop)
         has_started = False
+        deltas = self.thread().carry(
+            lambda litellm: _deltas(litellm, request), request.timeout_seconds
+        )
         try:
-            while True:
-                async with asyncio.timeout(request.timeout_seconds):
-                    item = await queue.get()
-                if item is None:
-                    return
-                if isinstance(item, Exception):
-                    raise item
-                has_started = True
-                yield item
+            async with aclosing(deltas):
+                async for delta in deltas:
+                    has_started = True
+                    yield delta
         except TimeoutError as error:
             raise broken(request, error, started=has_started) from error
-        finally:
-            # Cancelling closes the connection to the provider.
-            task.cancel()
+        except (UpstreamError, ImportError):
+            raise
+        except Exception as error:
+            raise failure_of(request, error, started=has_started) from error
+
+    def thread(self) -> LitellmThread:
+        """The thread litellm runs on, started on first use."""
+        if self._thread is None:
+            self._thread = LitellmThread()
+        return self._thread
 
     @override
     async def aclose(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
             await asyncio.to_thread(thread.stop)
-
-    async def _started(self) -> "_LitellmThread":
-        if self._thread is None:
-            self._thread = _LitellmThread()
-        await self._thread.ready()
-        return self._thread
-
-
-class _LitellmThread:
-    """A daemon thread that imports litellm and then runs an event loop."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.litellm: Any = None
-        self._failure: ImportError | None = None
-        self._is_ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="litellm", daemon=True)
-        self._thread.start()
-
-    async def ready(self) -> None:
-        """Wait until litellm is imported, without holding the caller's loop up.
-
-        Raises:
-            ImportError: litellm is not installed or broken.
-        """
-        if not self._is_ready.is_set():
-            await asyncio.to_thread(self._is_ready.wait)
-        if self._failure is not None:
-            raise self._failure
-
-    def stop(self) -> None:
-        """End what runs, close litellm's connections and the thread. Blocks."""
-        self._is_ready.wait()
-        if self._failure is None:
-            asyncio.run_coroutine_threadsafe(self._wind_up(), self.loop).result()
-            self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self.litellm = _import_litellm()
-        except ImportError as error:
-            self._failure = error
-            self.loop.close()
-            return
-        finally:
-            self._is_ready.set()
-        self.loop.run_forever()
-        self.loop.close()
-
-    async def _wind_up(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.wait(others) if others else None
-        await self.litellm.close_litellm_async_clients()
-
-
-def _import_litellm() -> Any:
-    prefer_local_model_prices()
-    # Seconds of import that only some installations need.
-    import litellm  # noqa: PLC0415
-
-    litellm.telemetry = False
-    litellm.suppress_debug_info = True
-    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"litellm\b")
-    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
-        # It prints requests and tracebacks to stderr; what matters reaches us as exceptions.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    return litellm
-
-
-async def _pump(litellm: Any, request: ModelRequest, put: Callable[[_Item], None]) -> None:
-    """Run one request on litellm's loop and put everything that comes of it."""
-    started = False
-    try:
-        async with aclosing(_deltas(litellm, request)) as deltas:
-            async for delta in deltas:
-                started = True
-                put(delta)
-        put(None)
-    except UpstreamError as error:
-        put(error)
-    except Exception as error:  # noqa: BLE001 - litellm raises anything; all of it is upstream's
-        put(_failure(request, error, started=started))
 
 
 async def _deltas(litellm: Any, request: ModelRequest) -> AsyncGenerator[Delta, None]:
@@ -192,7 +102,7 @@ async def _deltas(litellm: Any, request: ModelRequest) -> AsyncGenerator[Delta, 
             delta = delta_of(chunk.model_dump())
             if delta is None:
                 continue
-            if delta.finish_reason and not _provider_finished(answer):
+            if delta.finish_reason and not provider_finished(answer):
                 # litellm ends every stream with a "stop" of its own, also one that was cut.
                 raise (
                     cut(request)
@@ -207,7 +117,8 @@ async def _deltas(litellm: Any, request: ModelRequest) -> AsyncGenerator[Delta, 
             await close()
 
 
-def _provider_finished(answer: object) -> bool:
+def provider_finished(answer: object) -> bool:
+    """Whether the end of litellm's stream was the provider's."""
     return bool(
         getattr(answer, "received_finish_reason", True)
         or getattr(answer, "intermittent_finish_reason", None)
@@ -230,13 +141,13 @@ def arguments_of(request: ModelRequest, control: frozenset[str]) -> dict[str, An
         if key not in control and key not in _OWN_PARAMETERS and not key.startswith("_")
     }
     arguments |= {
-        "model": _PREFIXES[provider.type] + request.model,
+        "model": PREFIXES[provider.type] + request.model,
         # It edits messages in place.
         "messages": orjson.loads(orjson.dumps(request.messages)),
         "stream": True,
         "stream_options": {"include_usage": True},
-        "timeout": request.timeout_seconds + _TIMER_SLACK_SECONDS,
-        "api_base": _base_of(request),
+        "timeout": request.timeout_seconds + TIMER_SLACK_SECONDS,
+        "api_base": base_of(provider),
         "drop_params": True,
         "num_retries": 0,
         "max_retries": 0,
@@ -251,7 +162,7 @@ def arguments_of(request: ModelRequest, control: frozenset[str]) -> dict[str, An
         arguments["response_format"] = request.response_format
     max_tokens = request.max_tokens
     if max_tokens is None and provider.type == "anthropic":
-        max_tokens = _ANTHROPIC_MAX_TOKENS
+        max_tokens = ANTHROPIC_MAX_TOKENS
     if max_tokens is not None:
         arguments["max_tokens"] = max_tokens
     if provider.api_key or provider.type != "ollama":
@@ -260,17 +171,19 @@ def arguments_of(request: ModelRequest, control: frozenset[str]) -> dict[str, An
     return arguments
 
 
-def _base_of(request: ModelRequest) -> str | None:
-    endpoint = request.provider.endpoint or _ENDPOINTS.get(request.provider.type)
+def base_of(provider: Provider) -> str | None:
+    """The base URL litellm takes; None for the one it knows."""
+    endpoint = provider.endpoint or _ENDPOINTS.get(provider.type)
     if endpoint is None:
         return None
     base = endpoint.strip().rstrip("/")
-    for suffix in _SUFFIXES.get(request.provider.type, ()):
+    for suffix in _SUFFIXES.get(provider.type, ()):
         base = base.removesuffix(suffix)
     return base
 
 
-def _failure(request: ModelRequest, error: Exception, *, started: bool) -> UpstreamError:
+def failure_of(request: Asked, error: Exception, *, started: bool) -> UpstreamError:
+    """What litellm raised, in the provider's words."""
     links = list(_chain(error))
     for link in links:
         if isinstance(link, httpx.TransportError):

@@ -15,14 +15,13 @@ from typing_extensions import override
 
 from sinas.errors import UpstreamError
 from sinas.kit.json_types import JsonObject
-from sinas.llm.base import Delta, LanguageModel, ModelRequest
+from sinas.llm.base import Delta, LanguageModel, ModelRequest, Provider
 from sinas.llm.failures import broken, cut, describe_status, failure, message_in, refused, shorten
-from sinas.llm.http1 import StreamTransport
 from sinas.llm.openai_chunks import Foreign, delta_of, delta_of_whole
+from sinas.llm.pool import StreamPool
 from sinas.llm.sse import SseDecoder, SseOverflowError
-from sinas.settings import has_proxy
 
-_CONNECT_SECONDS: Final = 10.0
+CONNECT_SECONDS: Final = 10.0
 _MAX_ERROR_BYTES: Final = 64 * 1024
 _MAX_WHOLE_BYTES: Final = 16 * 1024 * 1024
 # How long to wait for the HTTP end mark after [DONE]; without it the connection is not kept.
@@ -37,8 +36,8 @@ class OpenAiWire(LanguageModel):
     Servers that refuse `stream_options` are asked again without and remembered, by endpoint.
     """
 
-    def __init__(self) -> None:
-        self._client: httpx.AsyncClient | None = None
+    def __init__(self, pool: StreamPool | None = None) -> None:
+        self._pool = pool or StreamPool()
         self._without_usage: set[str] = set()
 
     @override
@@ -57,9 +56,7 @@ class OpenAiWire(LanguageModel):
 
     @override
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        await self._pool.aclose()
 
     def _asks_for_usage(self, request: ModelRequest, url: str) -> bool:
         # Mistral refuses the question and counts unasked.
@@ -71,41 +68,29 @@ class OpenAiWire(LanguageModel):
         reader = _AnswerReader(request)
         silence = request.timeout_seconds
         try:
-            async with self._http().stream(
+            async with self._pool.client().stream(
                 "POST",
                 url,
                 content=body_of(request, with_usage=with_usage),
-                headers=_headers(request),
-                timeout=httpx.Timeout(silence, connect=min(_CONNECT_SECONDS, silence)),
+                headers=headers_of(request.provider),
+                timeout=httpx.Timeout(silence, connect=min(CONNECT_SECONDS, silence)),
             ) as response:
                 if response.status_code != 200:
                     raise await _refusal(request, response, with_usage=with_usage)
-                if _is_json(response):
-                    yield reader.whole(await _read_at_most(response, _MAX_WHOLE_BYTES))
+                if is_json(response):
+                    yield reader.whole(await read_at_most(response, _MAX_WHOLE_BYTES))
                     return
                 async for piece in response.aiter_bytes():
                     for delta in reader.feed(piece):
                         yield delta
                     if reader.is_done:
-                        await _read_end(response)
+                        await read_end(response)
                         return
                 for delta in reader.end():
                     yield delta
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             if not reader.is_finished:
                 raise broken(request, error, started=reader.has_started) from error
-
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
-            transport = StreamTransport()
-            if has_proxy():
-                # As a mount, ours gives way to the proxies, which httpx mounts under more
-                # specific patterns; as `transport=` it would switch them off.
-                self._client = httpx.AsyncClient(mounts={"all://": transport})
-            else:
-                # Spares httpx building a transport of its own (0.2 s for certificates).
-                self._client = httpx.AsyncClient(transport=transport)
-        return self._client
 
 
 class _StreamOptionsRefusedError(Exception):
@@ -233,7 +218,8 @@ def body_of(request: ModelRequest, *, with_usage: bool) -> bytes:
     return orjson.dumps(body)
 
 
-def _headers(request: ModelRequest) -> dict[str, str]:
+def headers_of(provider: Provider) -> dict[str, str]:
+    """Headers of a request, its credentials among them."""
     headers = {
         "content-type": "application/json",
         "accept": "text/event-stream, application/json",
@@ -241,8 +227,8 @@ def _headers(request: ModelRequest) -> dict[str, str]:
         "accept-encoding": "identity",
         "user-agent": "sinas",
     }
-    if request.provider.api_key:
-        headers["authorization"] = f"Bearer {request.provider.api_key}"
+    if provider.api_key:
+        headers["authorization"] = f"Bearer {provider.api_key}"
     return headers
 
 
@@ -250,17 +236,19 @@ async def _refusal(
     request: ModelRequest, response: httpx.Response, *, with_usage: bool
 ) -> Exception:
     status = response.status_code
-    body = await _read_at_most(response, _MAX_ERROR_BYTES)
+    body = await read_at_most(response, _MAX_ERROR_BYTES)
     if with_usage and status in (400, 422) and b"stream_options" in body:
         return _StreamOptionsRefusedError(describe_status(status, body))
     return refused(request, status, body, retry_after=response.headers.get("retry-after"))
 
 
-def _is_json(response: httpx.Response) -> bool:
+def is_json(response: httpx.Response) -> bool:
+    """Whether the answer is one JSON text."""
     return str(response.headers.get("content-type", "")).startswith("application/json")
 
 
-async def _read_at_most(response: httpx.Response, limit: int) -> bytes:
+async def read_at_most(response: httpx.Response, limit: int) -> bytes:
+    """The body, without what is beyond `limit` bytes."""
     body = b""
     async for piece in response.aiter_bytes():
         body += piece
@@ -269,7 +257,7 @@ async def _read_at_most(response: httpx.Response, limit: int) -> bytes:
     return body[:limit]
 
 
-async def _read_end(response: httpx.Response) -> None:
+async def read_end(response: httpx.Response) -> None:
     """Read the end mark of the body, so that the connection can be used again."""
     try:
         async with asyncio.timeout(_END_SECONDS):

@@ -197,8 +197,6 @@ class Journal:
             message_id = await self._add_message(unit, content, calls)
             rows = [self._row(call, message_id, n, waits=waits) for n, call in enumerate(calls)]
             unit.session.add_all(rows)
-            if waits:
-                await self._raise_to_parent(unit)
             return rows
 
     async def add_answer(self, content: str, usage: JsonObject) -> None:
@@ -238,14 +236,17 @@ class Journal:
                 return None
             for_people = state is TurnStatus.WAITING
             await self._hold(unit, status=state, lease_owner=None, channel_done=for_people)
-            if for_people:
-                await self._raise_to_parent(unit)
             return state
 
-    async def _raise_to_parent(self, unit: Unit) -> None:
-        """Nothing but people can bring this turn on: maybe the one above waits for them too."""
+    async def tell_parent(self) -> None:
+        """Nothing but people can bring this turn on: maybe the one above waits for them too.
+
+        After what this turn asks was said: the stream above ends with it. A sweep repeats this
+        for a worker that died in between.
+        """
         if self.turn.parent_call_id is not None:
-            await Suspensions(self._app, unit).advance_parent(self.turn)
+            async with self._app.unit() as unit:
+                await Suspensions(self._app, unit).advance_parent(self.turn)
 
     async def start_calls(self, rows: Sequence[ToolCall]) -> None:
         """Mark decided calls as running."""

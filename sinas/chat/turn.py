@@ -123,6 +123,7 @@ class _Run:
         else:
             if ending == "suspended":
                 await self._say(events.done("suspended"), TurnStatus.WAITING)
+                await self.journal.tell_parent()
                 await self._wake_next()
             elif ending == "delegated":
                 await self.writer.flush()

@@ -171,7 +171,6 @@ async def test_the_same_call_id_in_two_chats(talks: Talks) -> None:
         (Call("execute_code", '{"code": "1"}'), "Unauthorized tool call"),
         (Call("get_skill_a_b"), "Unauthorized tool call"),
         (Call("continue_execution", '{"execution_id": "x"}'), "Unauthorized tool call"),
-        (Call("execute_code", '{"code": "1"}'), "Unauthorized tool call"),
         (Call("shop__hidden"), "Unauthorized tool call"),
     ],
 )

@@ -67,6 +67,18 @@ _UNSETTLED = (
     .where(ToolCall.status == ToolCallStatus.DELEGATED, _delegated.status.in_(TERMINAL_TURN))
     .limit(_BATCH)
 )
+_above = aliased(Turn)
+_PARKED = (
+    select(_delegated.id)
+    .join(ToolCall, ToolCall.id == _delegated.parent_call_id)
+    .join(_above, _above.id == ToolCall.turn_id)
+    .where(
+        ToolCall.status == ToolCallStatus.DELEGATED,
+        _delegated.status == TurnStatus.WAITING,
+        _above.status == TurnStatus.DELEGATED,
+    )
+    .limit(_BATCH)
+)
 _ORPHANS = (
     select(ToolCall.id)
     .where(
@@ -154,12 +166,18 @@ async def push_again(context: AppContext) -> None:
 
 
 async def settle(context: AppContext) -> None:
-    """Bring calls the results of sub-agents whose worker died before it could."""
+    """Bring calls what sub-agents came to whose worker died before it could."""
     async with context.statement_sessions() as session:
         ended = (await session.scalars(_UNSETTLED)).all()
     for turn_id in ended:
         async with context.unit() as unit:
             await settle_delegated(context, unit, turn_id)
+    async with context.statement_sessions() as session:
+        parked = (await session.scalars(_PARKED)).all()
+    for turn_id in parked:
+        async with context.unit() as unit:
+            turn = await unit.session.get_one(Turn, turn_id, with_for_update=True)
+            await Suspensions(context, unit).advance_parent(turn)
     async with context.statement_sessions() as session:
         orphans = (await session.scalars(_ORPHANS)).all()
     for call_key in orphans:

@@ -96,6 +96,7 @@ class LlmUpstream:
         self._server.close()
         for connection in tuple(self.open):
             connection.abort()
+        await asyncio.sleep(0)  # an aborted socket is closed by the loop's next turn
         await self._server.wait_closed()
 
     @property

@@ -7,6 +7,7 @@ name is allowed in keys, so that custom applications can use the same roles.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import quote
 
 _SCOPES = frozenset({"own", "all", "*"})
 
@@ -49,6 +50,14 @@ def parse(key: str) -> Parsed | None:
         return None
     base, slash, path = resource.partition("/")
     return Parsed(tuple(base.split(".")), tuple(path.split("/")) if slash else (), action, scope)
+
+
+def segment(name: str) -> str:
+    """Any name as one segment of a path: what the grammar would split at is percent-encoded.
+
+    Dots stay: the action begins after the last one of the key, and these are before it.
+    """
+    return quote(name, safe="@+")
 
 
 def grammar_error(key: str) -> str | None:
@@ -218,7 +227,13 @@ REGISTRY: tuple[ResourcePermissions, ...] = (
     _row("dependencies", "Approved Python packages", "install", "read", "delete", admin=True),
     _row("executions", "Runs of functions", "read", "update"),
     _row("functions", "Python functions", *_CRUD, "execute", "shared_pool", path=True),
-    _row("llm_providers", "LLM providers", *_CRUD, admin=True),
+    _row(
+        "llm_providers",
+        "LLM providers; `use` asks their models directly",
+        *_CRUD,
+        "use",
+        admin=True,
+    ),
     _row("logs", "Request logs", "read"),
     _row("manifests", "Application manifests", *_CRUD, path=True),
     _row(

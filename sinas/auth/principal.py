@@ -40,6 +40,14 @@ class Principal:
             return False
         return self.limit is None or self.limit.grants(wanted)
 
+    def can_one_of(self, *wanted: str) -> bool:
+        """Whether the caller holds one of several keys that say the same.
+
+        Their roles may grant one of them and their API key another.
+        """
+        maps = [self.grants] if self.limit is None else [self.grants, self.limit]
+        return all(any(held.grants(key) for key in wanted) for held in maps)
+
     def require(self, wanted: str) -> None:
         """Raise unless the caller holds `wanted`.
 

@@ -81,7 +81,7 @@ class NamespacedStates:
         Raises:
             NotFoundError: There is none of that id for the caller.
         """
-        row = await self._readable(state_id)
+        row = await self._visible(state_id)
         return self._read(row["store_namespace"], row)
 
     async def page(
@@ -219,18 +219,18 @@ class NamespacedStates:
             State.store_id.in_(every), and_(State.store_id.in_(some), self._readers_condition())
         )
 
-    async def _readable(self, state_id: UUID) -> Row:
+    async def _visible(self, state_id: UUID, action: str = "read") -> Row:
         mine = self._readers_condition().label("is_for_caller")
         statement = living(State.id == state_id, Store.name == STORE_NAME).add_columns(mine)
         for row in await rows_of(self.unit.session, statement):
             namespace = row["store_namespace"]
             scope = "own" if row["is_for_caller"] else "all"
-            if self._may("read", namespace, scope):
+            if any(self._may(each, namespace, scope) for each in ("read", action)):
                 return row
         raise NotFoundError(f"State '{state_id}' not found")
 
     async def _changeable(self, state_id: UUID, action: str) -> Row:
-        row = await self._readable(state_id)
+        row = await self._visible(state_id, action)
         scope = "own" if row["user_id"] == self.principal.user_id else "all"
         if not self._may(action, row["store_namespace"], scope):
             raise ForbiddenError(f"Not authorized to {action} state '{state_id}'.")

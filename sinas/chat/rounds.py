@@ -16,6 +16,7 @@ from sinas.chat.approving import ApprovalRules
 from sinas.chat.channel import ChannelWriter, Emitted
 from sinas.chat.journal import Journal, PlannedCall
 from sinas.chat.prompt import INTERRUPTED, Line, kept_result, result_text
+from sinas.chat.traces import call_span, say_result
 from sinas.context import AppContext
 from sinas.errors import InvalidInputError, LeaseLostError, SinasError
 from sinas.kit.json_text import storable
@@ -135,12 +136,17 @@ class Round:
 
     async def _run(self, row: ToolCall, *, is_begun: bool) -> bool:
         """Run one call to its one result, or to where it waits for others: True then."""
+        with call_span(self.app.tracer, self.tools.tools.get(row.name), row):
+            return await self._run_in_span(row, is_begun=is_begun)
+
+    async def _run_in_span(self, row: ToolCall, *, is_begun: bool) -> bool:
         self._say_start(row)
         started = time.monotonic()
         found = await self._result(row, is_begun=is_begun)
         if isinstance(found, Waits):
             refused = await self._hand_over(row, found)
             if refused is None:
+                say_result(found, None)
                 return True
             found = refused
         status, value = _outcome(found)
@@ -152,6 +158,7 @@ class Round:
         duration_ms = int((time.monotonic() - started) * 1000)
         kept = kept_result(value, self.app.settings.chat.tool_result_max_size)
         await self.journal.finish_call(row, status, value=kept, text=text, duration_ms=duration_ms)
+        say_result(None if isinstance(found, Interrupted) else found, text)
         if row.call_id not in self.emitted.ended:
             self.writer.put(events.tool_end(row.call_id, row.name, text))
         return False

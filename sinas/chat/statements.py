@@ -65,10 +65,10 @@ START: Final = _typed(
     ), turn AS (
         INSERT INTO turns (id, chat_id, user_id, access, channel_id, status, keep_alive,
                            timeout_seconds, parent_execution_id, parent_call_id, depth, lane,
-                           overrides)
+                           overrides, traceparent)
         SELECT :turn_id, chat.id, :user_id, :access, :channel_id, 'queued', :keep_alive,
                :timeout_seconds, (SELECT id FROM executions WHERE id = :parent_execution_id),
-               :parent_call_id, :depth, :lane, :overrides
+               :parent_call_id, :depth, :lane, :overrides, :traceparent
         FROM chat WHERE NOT EXISTS (SELECT id FROM live)
         RETURNING id, channel_id
     ), begun AS (

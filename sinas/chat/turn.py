@@ -26,6 +26,7 @@ from sinas.chat.prompt import Line
 from sinas.chat.pushing import TURN_JOB_NAME, push_turn_row
 from sinas.chat.rounds import Round
 from sinas.chat.suspending import announce_turn, waiting_ids
+from sinas.chat.traces import say_answer, say_opening, turn_span
 from sinas.context import TURN_STOP_PREFIX, WorkerContext
 from sinas.errors import DeadlineError, LeaseLostError, SinasError, UpstreamError
 from sinas.llm.assemble import TurnText
@@ -33,6 +34,8 @@ from sinas.llm.base import ModelRequest
 from sinas.models import Turn, TurnStatus
 from sinas.queue.job import Queue, job
 from sinas.queue.signals import RESYNC, Listener
+from sinas.tracing.names import CANCELLED
+from sinas.tracing.spans import current_span
 
 log = structlog.get_logger(__name__)
 
@@ -49,11 +52,15 @@ async def run_turn(context: WorkerContext, turn_id: UUID) -> None:
     journal = await Journal.claim(context.app, turn_id, context.worker_id)
     if journal is None:
         return
-    with structlog.contextvars.bound_contextvars(turn_id=str(turn_id)):
+    with (
+        structlog.contextvars.bound_contextvars(turn_id=str(turn_id)),
+        turn_span(context.app.tracer, journal.turn) as span,
+    ):
         try:
             async with context.app.signals.listen(f"{TURN_STOP_PREFIX}{turn_id}") as stops:
                 await _Run(context, journal).to_its_end(stops)
-        except Exception:
+        except Exception as error:
+            span.fail(type(error).__qualname__)
             # Its end could not be written, or Redis is away. This worker is alive, so nobody
             # would take the turn over as long as it carries this worker's name.
             log.exception("turn.abandoned")
@@ -106,6 +113,7 @@ class _Run:
                         task.cancel()
         except* LeaseLostError:
             log.warning("turn.lease_lost", fence=self.turn.fence)
+            current_span().fail(LeaseLostError.code)
 
     async def _work(self) -> None:
         try:
@@ -130,6 +138,7 @@ class _Run:
 
     async def _rounds(self) -> Ending:
         opening = await open_turn(self.context, self.journal, self.writer)
+        say_opening(opening)
         agent = opening.subject.agent
         self.replay = Replay(opening.emitted)
         calls = Round(
@@ -293,10 +302,13 @@ class _Run:
         match status:
             case TurnStatus.FAILED:
                 last = events.error(error or _UNSAID)
+                current_span().fail(code or status, error)
             case TurnStatus.CANCELLED:
                 last = events.done("cancelled")
+                current_span().set({CANCELLED: True})
             case _:
                 last = events.done()
+                say_answer(self.answer)
         await self._say(last, status)
         if self.turn.parent_call_id is not None:
             async with self.app.unit() as unit:

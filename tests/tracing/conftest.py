@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from tests.support.otlp_receiver import OtlpReceiver
 
 if TYPE_CHECKING:
     from sinas.context import AppContext
-    from sinas.worker import Kind
+    from sinas.worker import Kind, RunningWorker
 
 
 @pytest.fixture
@@ -59,9 +59,11 @@ class Tracing:
             await stack.enter_async_context(in_own_task(app.router.lifespan_context(app)))
             serving = listening(app, context.settings.core.port)
             url = await stack.enter_async_context(in_own_task(serving))
-            for kind in kinds:
+            workers = [
                 await stack.enter_async_context(in_own_task(open_worker(kind, context)))
-            yield Platform(context, url)
+                for kind in kinds
+            ]
+            yield Platform(context, url, workers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Platform:
 
     context: AppContext
     url: str
+    workers: Sequence[RunningWorker]
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from sinas.resources.agents.service import AgentService
 from sinas.resources.chats.repository import ChatRepository
 from sinas.resources.chats.schemas import ChatCreate, ChatUpdate, Content, InvokeRequest
 from sinas.settings import Settings
+from sinas.tracing.spans import current_span
 
 log = structlog.get_logger(__name__)
 
@@ -357,6 +358,7 @@ class ChatService:
                 "lane": lane,
                 "inject": inject,
                 "overrides": overrides.dump() if overrides else None,
+                "traceparent": current_span().traceparent,
                 "channel_id": started.channel_id,
                 "keep_alive": started.keep_alive,
                 "timeout_seconds": started.timeout_seconds,

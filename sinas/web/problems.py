@@ -51,6 +51,14 @@ _TITLES = {
     503: "Unavailable",
     504: "Deadline exceeded",
 }
+# What database and Redis raise; see `meaning_of`.
+BACKEND_ERRORS: tuple[type[Exception], ...] = (
+    DBAPIError,
+    PoolTimeoutError,
+    ConnectionError,
+    RedisConnectionError,
+    RedisTimeoutError,
+)
 # SQLSTATEs that a caller's text can cause: untranslatable character (NUL), invalid byte
 # sequence, number out of range.
 _CALLER_SQLSTATES = frozenset({"22021", "22P05", "22003"})
@@ -186,20 +194,32 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return problem(request, error.status_code, str(error.detail), code, headers=error.headers)
 
 
-async def _database_error(request: Request, error: Exception) -> JSONResponse:
-    """Never the driver's text: it carries SQL and parameters."""
-    assert isinstance(error, DBAPIError)
-    if getattr(error.orig, "sqlstate", None) in _CALLER_SQLSTATES or _is_unsendable(error):
-        return problem(
-            request,
-            422,
-            "A text contains a character that cannot be stored (NUL or half of a surrogate pair), "
-            "or a number is too large.",
-            "invalid_input",
-        )
-    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-        return await _unavailable(request, error)
-    log.error("request.database_error", exc_info=error)
+def meaning_of(error: Exception) -> errors.SinasError | None:
+    """What a failure of database or Redis tells a caller; None where the fault is ours.
+
+    Never the driver's text: it carries SQL and parameters.
+    """
+    if isinstance(error, DBAPIError):
+        if getattr(error.orig, "sqlstate", None) in _CALLER_SQLSTATES or _is_unsendable(error):
+            return errors.InvalidInputError(
+                "A text contains a character that cannot be stored (NUL or half of a surrogate "
+                "pair), or a number is too large."
+            )
+        is_away = isinstance(error, OperationalError | InterfaceError)
+        if not is_away and not error.connection_invalidated:
+            log.error("request.database_error", exc_info=error)
+            return None
+    log.warning("request.backend_unavailable", error=type(error).__name__)
+    return errors.UnavailableError(
+        "A part of the platform is not reachable right now; try again in a moment.",
+        retry_after_seconds=2,
+    )
+
+
+async def _backend_error(request: Request, error: Exception) -> JSONResponse:
+    found = meaning_of(error)
+    if found is not None:
+        return await _sinas_error(request, found)
     return problem(request, 500, "Internal error", "internal")
 
 
@@ -210,17 +230,6 @@ def _is_unsendable(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-async def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    log.warning("request.backend_unavailable", error=type(error).__name__)
-    return problem(
-        request,
-        503,
-        "A part of the platform is not reachable right now; try again in a moment.",
-        "unavailable",
-        headers={"Retry-After": "2"},
-    )
 
 
 async def _internal(request: Request, error: Exception) -> JSONResponse:
@@ -262,9 +271,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.SinasError, _sinas_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(StarletteHTTPException, _http_error)
-    app.add_exception_handler(DBAPIError, _database_error)
-    app.add_exception_handler(PoolTimeoutError, _unavailable)
-    app.add_exception_handler(ConnectionError, _unavailable)
-    app.add_exception_handler(RedisConnectionError, _unavailable)
-    app.add_exception_handler(RedisTimeoutError, _unavailable)
+    for kind in BACKEND_ERRORS:
+        app.add_exception_handler(kind, _backend_error)
     app.add_exception_handler(Exception, _internal)

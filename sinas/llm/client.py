@@ -14,7 +14,7 @@ from sinas.llm.mistral import mistral_messages
 from sinas.llm.openai_wire import OpenAiWire
 from sinas.llm.pool import StreamPool
 from sinas.llm.relay import OpenAiRelay
-from sinas.llm.traced import traced
+from sinas.llm.traced import traced, traced_direct
 from sinas.tracing.spans import NO_TRACER, Tracer
 
 _MISTRAL_ENDPOINT: Final = "https://api.mistral.ai/v1"
@@ -59,9 +59,11 @@ class LlmClient(LanguageModel):
             RefusedError: The provider answered with a status that is not 200.
             UpstreamError: It could not be reached, or sent something else.
         """
-        if request.provider.type == "openai":
-            return await self._relay.ask(request)
-        return await self._direct.ask(request)
+        way = self._relay if request.provider.type == "openai" else self._direct
+        asking = way.ask(request)
+        return await (
+            traced_direct(self._tracer, request, asking) if self._tracer.is_on else asking
+        )
 
     @override
     async def aclose(self) -> None:

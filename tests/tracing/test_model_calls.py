@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 from sinas.errors import UpstreamError
+from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.llm.base import ModelRequest, Provider
 from sinas.llm.client import LlmClient
+from sinas.llm.direct import DirectAnswer, DirectRequest
 from sinas.settings import TelemetrySettings
 from sinas.tracing.opening import open_tracer
 from sinas.tracing.spans import About, Kind
@@ -151,3 +154,62 @@ async def test_a_reader_that_stops_ends_the_span_and_the_request(upstream: LlmUp
         await asyncio.wait_for(upstream.requests[0].disconnected.wait(), 5)
     assert not recorded.call.is_error
     assert recorded.call.attributes["sinas.cancelled"] is True
+
+
+def direct(upstream: LlmUpstream, *, stream: bool) -> DirectRequest:
+    provider = Provider(name="house", type="openai", endpoint=upstream.openai_url, api_key=SECRET)
+    messages: list[JsonValue] = [{"role": "user", "content": "what is private?"}]
+    body: JsonObject = {"messages": messages, "stream": stream}
+    return DirectRequest(provider=provider, model="scripted", body=body)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("capture", [True, False])
+async def test_completions_that_are_passed_on(
+    upstream: LlmUpstream, stream: bool, capture: bool
+) -> None:
+    upstream.script("scripted", [Answer(chunks=("all ", "done"), usage=(12, 3))])
+    plain = LlmClient()
+    async with client(capture=capture) as (llm, recorded):
+        got = [
+            await all_of(await one.complete(direct(upstream, stream=stream)))
+            for one in (llm, plain)
+        ]
+    await plain.aclose()
+    assert anonymous(got[0]) == anonymous(got[1])
+    call = recorded.call
+    assert call.parent_id == recorded.receiver.one("conversation.turn").id
+    assert call.attributes["gen_ai.request.model"] == "scripted"
+    assert call.attributes["gen_ai.usage.output_tokens"] == 3
+    if capture:
+        said = json.loads(call.attributes["gen_ai.output.messages"])
+        assert said[0]["parts"] == [{"type": "text", "content": "all done"}]
+        assert said[0]["finish_reason"] == "stop"
+    else:
+        assert b"all done" not in recorded.receiver.raw
+        assert b"private" not in recorded.receiver.raw
+
+
+async def test_completions_that_fail(upstream: LlmUpstream) -> None:
+    upstream.script("scripted", [Answer(status=429)])
+    async with client() as (llm, recorded):
+        with pytest.raises(UpstreamError):
+            await llm.complete(direct(upstream, stream=True))
+    assert recorded.call.attributes["error.type"] == "429"
+    upstream.script("scripted", [Answer(chunks=("a", "b", "c"), cut_after=2)])
+    async with client() as (llm, recorded):
+        answer = await llm.complete(direct(upstream, stream=True))
+        with pytest.raises(UpstreamError):
+            await all_of(answer)
+    assert recorded.call.attributes["error.type"] == "upstream_error"
+
+
+async def all_of(answer: DirectAnswer) -> bytes:
+    if answer.pieces is None:
+        return answer.whole or b""
+    return b"".join([piece async for piece in answer.pieces])
+
+
+def anonymous(text: bytes) -> str:
+    """Without what differs from answer to answer."""
+    return re.sub(r'"(id|created)":("[^"]*"|\d+)', "", text.decode())

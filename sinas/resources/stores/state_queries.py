@@ -19,6 +19,7 @@ from sqlalchemy import (
     true,
     union_all,
 )
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.permissions import PathGrant
@@ -94,12 +95,14 @@ def _names(grant: PathGrant) -> ColumnElement[bool]:
     return and_(true(), *(column == part for column, part in parts if part is not None))
 
 
-def _distinct(user_id: UUID, store_ids: Sequence[UUID], wanted: Filter) -> CTE:
+def _distinct(
+    user_id: UUID, store_ids: Sequence[UUID], wanted: Filter, columns: Sequence[Any]
+) -> CTE:
     """One state of each key: the user's own, else the shared one that was written last."""
     return (
-        select(*_ALL)
-        .join(Store, Store.id == State.store_id)
-        .distinct(State.store_id, State.key)
+        select(*columns)
+        .join_from(State, Store, Store.id == State.store_id)
+        .ext(distinct_on(State.store_id, State.key))
         .where(State.store_id.in_(store_ids), live, own_or_shared(user_id), wanted.condition())
         .order_by(
             *(State.store_id, State.key, (State.user_id == user_id).desc()),
@@ -113,16 +116,16 @@ async def keys_of(
     session: AsyncSession, user_id: UUID, store_id: UUID, wanted: Filter, limit: int
 ) -> Sequence[Row]:
     """Keys of a store as a user sees them, by name, without their values."""
-    best = _distinct(user_id, [store_id], wanted).c
-    statement = select(best.key, best.description, best.tags, best.updated_at)
-    return await rows_of(session, statement.order_by(best.key).limit(limit))
+    columns = (State.key, State.description, State.tags, State.updated_at)
+    best = _distinct(user_id, [store_id], wanted, columns).c
+    return await rows_of(session, select(*best).order_by(best.key).limit(limit))
 
 
 async def best_of(
     session: AsyncSession, user_id: UUID, store_ids: Sequence[UUID], wanted: Filter, limit: int
 ) -> Sequence[Row]:
     """States of stores as a user sees them, one for each key, most relevant first."""
-    best = _distinct(user_id, store_ids, wanted)
+    best = _distinct(user_id, store_ids, wanted, _ALL)
     statement = select(best).order_by(
         *(best.c.relevance_score.desc(), best.c.store_namespace, best.c.store_name, best.c.key)
     )
@@ -133,8 +136,12 @@ async def counts_of(
     session: AsyncSession, user_id: UUID, store_ids: Sequence[UUID], wanted: Filter
 ) -> Sequence[Row]:
     """How many keys each store has for a user: in all, where `tag` is null, and by tag."""
-    best = _distinct(user_id, store_ids, wanted)
-    tags = func.jsonb_array_elements_text(best.c.tags).table_valued("tag", joins_implicitly=True)
+    best = _distinct(user_id, store_ids, wanted, (State.store_id, State.tags))
+    tags = (
+        func.jsonb_array_elements_text(best.c.tags)
+        .table_valued("tag", joins_implicitly=True)
+        .render_derived()
+    )
     in_all = select(best.c.store_id, null().label("tag"), func.count().label("keys"))
     by_tag = select(best.c.store_id, tags.c.tag, func.count().label("keys"))
     return await rows_of(

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import defer
 
+from sinas.crud.references import matching
 from sinas.crud.repository import Repository
 from sinas.db.direct import Statement
 from sinas.db.unit import Unit
@@ -64,16 +65,11 @@ class FunctionRepository(Repository[Function]):
 
     async def active_matching(self, references: Sequence[str]) -> Sequence[Function]:
         """Active functions that `ns/name`, `ns/*` or `*/*` references name, without their code."""
-        wanted = []
-        for reference in references:
-            namespace, _, name = reference.partition("/")
-            parts = ((Function.namespace, namespace), (Function.name, name))
-            wanted.append(and_(True, *(column == part for column, part in parts if part != "*")))
-        if not wanted:
+        if not references:
             return ()
         statement = (
             self.visible_to_system()
-            .where(Function.is_active, or_(*wanted))
+            .where(Function.is_active, matching(Function, references))
             .order_by(Function.namespace, Function.name)
             .options(defer(Function.code, raiseload=True))
         )

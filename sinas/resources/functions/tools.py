@@ -1,6 +1,5 @@
 """Functions as tools of agents."""
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -21,9 +20,7 @@ from sinas.resources.functions.calls import FunctionCalls
 from sinas.resources.functions.repository import FunctionRepository
 from sinas.resources.functions.tool_parameters import ConfiguredParameters, configured
 from sinas.tools.base import Call, Failed, Retry, Tool, ToolContext, ToolResult
-
-_MAX_NAME_CHARS = 64
-_HASH_CHARS = 8
+from sinas.tools.names import fitting
 
 
 class FunctionTools:
@@ -55,11 +52,7 @@ def tool_name(namespace: str, name: str, *, taken: Collection[str] = ()) -> str:
 
     `a__b/c` and `a/b__c` would have the same name.
     """
-    plain = f"{namespace}__{name}"
-    if len(plain) <= _MAX_NAME_CHARS and plain not in taken:
-        return plain
-    digest = hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()[:_HASH_CHARS]
-    return f"{plain[: _MAX_NAME_CHARS - _HASH_CHARS - 1]}_{digest}"
+    return fitting(f"{namespace}__{name}", f"{namespace}/{name}", taken=taken)
 
 
 def _tool(

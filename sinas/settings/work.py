@@ -272,6 +272,10 @@ class ChatSettings(Group):
     )
     agent_job_timeout: int = Field(600, description="Seconds a turn may take.")
     chats_unpaginated_max: int = Field(10_000, description="Chats listed without a limit.")
+    adapter_chat_seconds: int = Field(
+        86_400,
+        description="How long the chat of an OpenAI-style request without a session is kept.",
+    )
     stream_ttl_seconds: int = Field(3600, description="How long a finished stream can be replayed.")
     ping_seconds: float = Field(15.0, description="Silence after which a stream sends a ping.")
     llm_timeout_seconds: float = Field(

@@ -27,6 +27,27 @@ class AgentService(CrudService[Agent, AgentCreate, AgentUpdate]):
         newest = statement.order_by(Agent.created_at.desc(), Agent.id.desc())
         return await self.rows.page(newest, skip=skip, limit=limit)
 
+    async def chattable(self) -> Sequence[Agent]:
+        """Active agents the caller may chat with, by name."""
+        statement = self.rows.visible("chat").where(Agent.is_active)
+        found = await self.unit.session.scalars(statement.order_by(Agent.namespace, Agent.name))
+        # A grant on own agents only, which the statement knows, is none to chat.
+        return [agent for agent in found if self._may_chat(agent.namespace, agent.name)]
+
+    async def default_for_chat(self) -> Agent:
+        """The default agent, to chat with.
+
+        Raises:
+            NotFoundError: None is marked as default.
+            ForbiddenError: No chat grant.
+        """
+        agent = await self.rows.default()
+        if agent is None:
+            raise NotFoundError("No default agent configured")
+        if not self._may_chat(agent.namespace, agent.name):
+            raise ForbiddenError("Not authorized to chat with the default agent.")
+        return agent
+
     async def default(self) -> Agent:
         """The default agent.
 
@@ -60,8 +81,11 @@ class AgentService(CrudService[Agent, AgentCreate, AgentUpdate]):
 
         Asked before the agent is looked up, so that the answer tells nothing about it.
         """
-        if not self.principal.can_on("agents", namespace, name, "chat", own=False):
+        if not self._may_chat(namespace, name):
             raise ForbiddenError(f"Not authorized to chat with agent '{namespace}/{name}'")
+
+    def _may_chat(self, namespace: str, name: str) -> bool:
+        return self.principal.can_on("agents", namespace, name, "chat", own=False)
 
     @override
     async def check(self, values: dict[str, Any], row: Agent | None) -> None:

@@ -262,20 +262,34 @@ class ChatService:
         title = f"invoke:{data.session_key or 'one-shot'}"
         if data.session_key is None:
             return await self._new(agent, given=data.input, title=title)
-        chat = await self._session(agent, data.session_key, reset=bool(data.reset))
+        chat, _ = await self._in_session(
+            agent, data.session_key, reset=bool(data.reset), given=data.input, title=title
+        )
+        return chat
+
+    async def _in_session(
+        self,
+        agent: Agent,
+        session_key: str,
+        *,
+        reset: bool = False,
+        given: JsonObject | None,
+        title: str,
+    ) -> tuple[Chat, bool]:
+        """The chat of a session, made if there is none, and whether it was."""
+        chat = await self._session(agent, session_key, reset=reset)
         if chat is not None:
-            return chat
+            return chat, False
         try:
             async with self.unit.session.begin_nested():
-                return await self._new(
-                    agent, given=data.input, title=title, session_key=data.session_key
-                )
+                chat = await self._new(agent, given=given, title=title, session_key=session_key)
+                return chat, True
         except ConflictError:
             # A call beside this one has just made it, and committed: the insert waited for that.
-            chat = await self._session(agent, data.session_key, reset=False)
+            chat = await self._session(agent, session_key, reset=False)
             if chat is None:
                 raise
-            return chat
+            return chat, False
 
     async def _session(self, agent: Agent, session_key: str, *, reset: bool) -> Chat | None:
         chat = await self.rows.session_chat(agent.id, session_key)
@@ -301,7 +315,7 @@ class ChatService:
             agent_namespace=agent.namespace,
             agent_name=agent.name,
             agent_input=agent_input,
-            archived=False,
+            archived=fields.pop("archived", False),
             keep_alive=agent.default_keep_alive or None if keep_alive is None else keep_alive,
             job_timeout=job_timeout or agent.default_job_timeout,
             **fields,

@@ -97,7 +97,7 @@ async def wait_for_turn(
             raise DeadlineError("Agent execution timed out") from error
     ended = await read_turn(context, turn_id)
     if ended.turn.status == TurnStatus.FAILED:
-        raise _failure(ended.turn)
+        raise failure_of(ended.turn)
     return ended
 
 
@@ -139,7 +139,8 @@ async def read_turn(context: AppContext, turn_id: UUID) -> Ended:
         return Ended(turn, asking, pending.approvals(calls), pending.questions(calls))
 
 
-def _failure(turn: Turn) -> SinasError:
+def failure_of(turn: Turn) -> SinasError:
+    """What whoever waited for a failed turn is told."""
     message = turn.error or "The turn failed."
     if turn.error_code == "template_error":
         return InvalidInputError(message)

@@ -27,9 +27,9 @@ from sinas.tracing.exporting import exporter_to
 from sinas.tracing.spans import NOBODY, About, Kind, Span, Tracer, Value, current_span, enter, leave
 from sinas.tracing.vendors import Vendor, about_attributes, content_names, kind_attributes
 
-# A worker that stops has few seconds before it is killed.
-_FLUSH_SECONDS: Final = 2.5
-_ABORT_SECONDS: Final = 0.5
+# A process that stops has few seconds before `sinas up` kills it, the API two and a half.
+_FLUSH_SECONDS: Final = 1.25
+_ABORT_SECONDS: Final = 0.25
 _SPAN_KINDS: Final = {
     Kind.REQUEST: SpanKind.SERVER,
     Kind.TURN: SpanKind.CONSUMER,

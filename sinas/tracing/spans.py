@@ -143,7 +143,7 @@ class Tracer(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Send what is left, as far as that takes no more than seconds."""
+        """Send what is left, as far as that takes no more than a second or two."""
         ...
 
 

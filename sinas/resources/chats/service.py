@@ -18,20 +18,17 @@ from sinas.chat.statements import START
 from sinas.chat.stopping import stop_turn
 from sinas.db.unit import Unit
 from sinas.errors import (
-    BadRequestError,
     ConflictError,
-    FieldError,
     ForbiddenError,
     NotFoundError,
 )
 from sinas.kit.ids import uuid7
 from sinas.kit.json_types import JsonObject
-from sinas.kit.jsonschema import compile_schema
-from sinas.kit.templates import TemplateError, render
 from sinas.kit.time import utcnow
 from sinas.models import Agent, Chat, Message
 from sinas.queue.lanes import agent_lane
 from sinas.resources.agents.service import AgentService
+from sinas.resources.chats.beginnings import chat_columns, initial_messages, validated_input
 from sinas.resources.chats.repository import ChatRepository
 from sinas.resources.chats.schemas import ChatCreate, ChatUpdate, Content, InvokeRequest
 from sinas.settings import Settings
@@ -305,21 +302,8 @@ class ChatService:
         return None
 
     async def _new(self, agent: Agent, *, given: JsonObject | None, **fields: Any) -> Chat:
-        agent_input = _validated(agent, given)
-        keep_alive = fields.pop("keep_alive", None)
-        job_timeout = fields.pop("job_timeout", None)
-        chat = Chat(
-            id=uuid7(),
-            user_id=self.principal.user_id,
-            agent_id=agent.id,
-            agent_namespace=agent.namespace,
-            agent_name=agent.name,
-            agent_input=agent_input,
-            archived=fields.pop("archived", False),
-            keep_alive=agent.default_keep_alive or None if keep_alive is None else keep_alive,
-            job_timeout=job_timeout or agent.default_job_timeout,
-            **fields,
-        )
+        agent_input = validated_input(agent, given)
+        chat = Chat(**chat_columns(agent, self.principal.user_id, agent_input, **fields))
         self.unit.session.add(chat)
         try:
             await self.unit.session.flush()
@@ -327,13 +311,8 @@ class ChatService:
             raise ConflictError(
                 "Another request has just started this session; send the message again."
             ) from error
-        for message in agent.initial_messages or []:
-            content = _filled(message["content"], agent_input)
-            await self.unit.session.execute(
-                insert(Message).values(
-                    id=uuid7(), chat_id=chat.id, role=message["role"], content=content
-                )
-            )
+        if said := initial_messages(agent, chat.id, agent_input):
+            await self.unit.session.execute(insert(Message), said)
         return chat
 
     async def _start(
@@ -398,32 +377,6 @@ def stored_content(content: Content) -> str:
         return content
     parts: Sequence[JsonObject] = [part.model_dump(exclude_none=True) for part in content]
     return orjson.dumps(parts).decode()
-
-
-def _filled(content: str, agent_input: JsonObject) -> str:
-    """An initial message; as it is where the chat's input does not fit its template."""
-    if not agent_input:
-        return content
-    try:
-        return render(content, agent_input)
-    except TemplateError as error:
-        log.warning("chats.initial_message_not_rendered", error=error.message)
-        return content
-
-
-def _validated(agent: Agent, given: JsonObject | None) -> JsonObject:
-    if given is None or not agent.input_schema:
-        return given or {}
-    schema = compile_schema(agent.input_schema)
-    coerced = schema.coerce(given)
-    violations = schema.violations(coerced)
-    if violations:
-        errors = [
-            FieldError(".".join(["input", *(str(p) for p in v.path)]), v.message)
-            for v in violations
-        ]
-        raise BadRequestError(f"Input validation failed: {violations[0].message}", errors)
-    return coerced
 
 
 def _missing() -> NotFoundError:

@@ -1,8 +1,8 @@
 """The statements of reading and writing one state, each one round trip, built once.
 
-Every one of them sees only states that have not expired. Writes find the store again by its id
-and by whether it encrypts: when a store is being told to encrypt, a write that has read it
-before waits, finds nothing, and looks again.
+Every one of them sees only states that have not expired. What could leave a value in clear finds
+the store again by its id and by whether it encrypts: when a store is being told to encrypt, a
+write that has read it before waits, finds nothing, and looks again.
 """
 
 from functools import lru_cache
@@ -124,14 +124,19 @@ ADD: Final = _add()
 """
 
 
-@lru_cache(maxsize=256)
-def change(names: frozenset[str], *, unless_changed: bool) -> Statement:
-    """Set the named columns of a state; no row where it, or its store, is not as it was read.
+@lru_cache(maxsize=512)
+def change(names: frozenset[str], *, unless_changed: bool, decrypts: bool) -> Statement:
+    """Set the named columns of a state; no row where it is not as it was read.
 
-    `unless_changed` is for values made from the old one: they need the row as it was.
+    `unless_changed` is for values made from the old one: they need the row as it was. Only what
+    `decrypts` looks at the store again: whatever a store encrypts meanwhile shows in the state.
     """
-    store = _guarded_store()
-    conditions = [State.id == bindparam("state_id", type_=Uuid()), State.store_id == store.c.id]
+    conditions = [
+        State.id == bindparam("state_id", type_=Uuid()),
+        State.encrypted == bindparam("was_encrypted"),
+    ]
+    if decrypts:
+        conditions.append(State.store_id == _guarded_store().c.id)
     if unless_changed:
         conditions.append(State.updated_at == bindparam("seen_at"))
     columns = State.__table__.columns

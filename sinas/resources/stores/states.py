@@ -154,7 +154,9 @@ class States:
         if not changes:
             return state
         statement = statements.change(
-            frozenset(changes), unless_changed=keeps_value and "value" in changes
+            frozenset(changes),
+            unless_changed=keeps_value and "value" in changes,
+            decrypts=bool(state["encrypted"]) and not is_encrypted,
         )
         row: Row | None = await self.unit.one(
             statement,
@@ -162,6 +164,7 @@ class States:
                 "in_store": store.id,
                 "store_encrypted": store.encrypted,
                 "state_id": state["id"],
+                "was_encrypted": state["encrypted"],
                 "seen_at": state["updated_at"],
                 **{f"new_{name}": value for name, value in changes.items()},
             },

@@ -1,6 +1,6 @@
 """The API process: three mounted applications over one context."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sinas import __version__
+from sinas.adapters.openai import application as openai
 from sinas.context import AppContext, open_context
 from sinas.logs import configure_logging
 from sinas.registry import RESOURCES
@@ -41,7 +42,11 @@ def create_app(settings: Settings | None = None, context: AppContext | None = No
     settings = settings or load_settings()
     configure_logging(settings.core)
     management = _application("Sinas management API", "Create and change resources.")
-    adapter = _application("Sinas OpenAI adapter", "OpenAI's wire format over Sinas agents.")
+    adapter = _application(
+        "Sinas OpenAI adapter",
+        "OpenAI's chat completions, by agents and by the models of LLM providers.",
+        install=openai.install,
+    )
     runtime = _application(
         "Sinas runtime API",
         "Sign in, chat with agents, run functions.",
@@ -71,7 +76,17 @@ def create_app(settings: Settings | None = None, context: AppContext | None = No
     return runtime
 
 
-def _application(title: str, summary: str, lifespan: Any = None) -> FastAPI:
+def _install_problems(app: FastAPI) -> None:
+    problems.install(app)
+    describe_errors(app)
+
+
+def _application(
+    title: str,
+    summary: str,
+    lifespan: Any = None,
+    install: Callable[[FastAPI], None] = _install_problems,
+) -> FastAPI:
     app = FastAPI(
         title=title,
         summary=summary,
@@ -82,9 +97,8 @@ def _application(title: str, summary: str, lifespan: Any = None) -> FastAPI:
         separate_input_output_schemas=False,
         redirect_slashes=False,
     )
-    problems.install(app)
     serve_docs(app)
-    describe_errors(app)
+    install(app)
     return app
 
 

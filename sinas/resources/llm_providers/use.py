@@ -65,8 +65,13 @@ class DirectModel:
 class Offer:
     """A model and where to ask for it."""
 
+    listed: DirectModel
     provider: Provider
-    model: str
+
+    @property
+    def model(self) -> str:
+        """The provider's own name of it."""
+        return self.listed.model
 
 
 class DirectModelService:
@@ -91,7 +96,7 @@ class DirectModelService:
         if not self.may_use_some:
             return []
         found = [
-            DirectModel(row["name"], model, datetime.fromisoformat(row["created_at"]))
+            _listed(row, model)
             for row in await self._rows(_ALL, {})
             for model in _offered(row)
             if self.may_use(row["name"], model)
@@ -133,7 +138,11 @@ class DirectModelService:
             endpoint=row["endpoint"],
             api_key=self.cipher.decrypt(key) if key else None,
         )
-        return Offer(provider, model)
+        return Offer(_listed(row, model), provider)
+
+
+def _listed(row: dict[str, Any], model: str) -> DirectModel:
+    return DirectModel(row["name"], model, datetime.fromisoformat(row["created_at"]))
 
 
 def _offered(row: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
 from typing import Final, Self
@@ -180,7 +181,8 @@ class OtelTracer(Tracer):
 
         def close() -> None:
             self._provider.shutdown()
-            loop.call_soon_threadsafe(done.set)
+            with suppress(RuntimeError):  # nobody waited so long, the loop is closed
+                loop.call_soon_threadsafe(done.set)
 
         # A daemon, so that an endpoint that does not answer cannot keep the process.
         threading.Thread(target=close, name="tracing.close", daemon=True).start()

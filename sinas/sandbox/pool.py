@@ -21,7 +21,10 @@ _HEALTH_SECONDS = 60.0
 _PING_SECONDS = 5.0
 _SETTLE_SECONDS = 10.0
 _CREATIONS_AT_ONCE = 4
-_RETRY_SECONDS = 1.0
+# Between attempts to start sandboxes while none starts: an engine that is away comes back when it
+# does, and asking it eighty times a second keeps a core busy and fills the log.
+_RETRY_SECONDS = 0.5
+_MAX_RETRY_SECONDS = 5.0
 # Most calls are over sooner than a new sandbox would be there, and making one takes the CPU from
 # them: only who runs or waits longer than this makes the pool grow.
 _BRIEF_SECONDS = 0.25
@@ -140,6 +143,8 @@ class SandboxPool:
         self._look: asyncio.TimerHandle | None = None
         self._creations = asyncio.Semaphore(_CREATIONS_AT_ONCE)
         self._last_failure = ""
+        self._failures = 0
+        self._retry_at = 0.0
         self._closing = asyncio.Event()
         self._filled = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -385,7 +390,7 @@ class SandboxPool:
 
     def _replenish(self) -> None:
         """Start as many creations as the sizes, long calls and long waits ask for."""
-        if self._closing.is_set():
+        if self._closing.is_set() or time.monotonic() < self._retry_at:
             return
         size = len(self._idle) + len(self._busy) + self._creating
         floor = time.monotonic() - _BRIEF_SECONDS
@@ -420,7 +425,7 @@ class SandboxPool:
         except UnavailableError as error:
             self._last_failure = error.message
             _log.warning("sandbox.create_failed", error=error.message)
-            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._replenish)
+            self._pause()
             return
         finally:
             self._creating -= 1
@@ -428,7 +433,15 @@ class SandboxPool:
                 self._filled.set()
         if slot is not None:
             self._last_failure = ""
+            self._failures, self._retry_at = 0, 0.0
             self._release(slot)
+
+    def _pause(self) -> None:
+        """Start nothing for a while, a longer one after each failure."""
+        pause = min(_RETRY_SECONDS * 2**self._failures, _MAX_RETRY_SECONDS)
+        self._failures += 1
+        self._retry_at = time.monotonic() + pause
+        asyncio.get_running_loop().call_later(pause, self._replenish)
 
     async def _start_one(self) -> _Slot | None:
         """A new sandbox; None when the pool is closing."""

@@ -7,7 +7,8 @@ import pytest
 
 from sinas.errors import UnavailableError
 from sinas.sandbox import pool as pool_module
-from sinas.sandbox.base import Outcome, Returned, Sandbox, TimedOut
+from sinas.sandbox.base import Outcome, Profile, Returned, Sandbox, TimedOut
+from sinas.sandbox.pool import Member
 from tests.sandbox.conftest import OpenSandbox, invocation, until, value_of
 
 SLEEP = "import time\n\ndef handler(i, c):\n    time.sleep(i)\n    return i"
@@ -126,3 +127,35 @@ async def test_a_closed_pool_refuses(open_pool: OpenSandbox) -> None:
     await pool.aclose()
     with pytest.raises(UnavailableError):
         await pool.run(invocation(ECHO))
+
+
+async def test_a_back_end_that_is_away_is_not_asked_without_end(
+    open_pool: OpenSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = await open_pool(max_size=4, acquire_timeout=2)
+    inner = pool._own  # type: ignore[attr-defined]
+    source = inner._source
+    create, asked = source.create, 0
+
+    async def away(profile: Profile) -> Member:
+        nonlocal asked
+        asked += 1
+        raise UnavailableError("The engine is away.")
+
+    monkeypatch.setattr(source, "create", away)
+    lost, inner._idle = inner._idle, []
+    for slot in lost:
+        await slot.member.destroy()
+    async with asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(_refused(pool)) for _ in range(4)]
+    assert all("The engine is away." in task.result() for task in waiting)
+    assert 1 <= asked <= 20
+    monkeypatch.setattr(source, "create", create)
+    await eventually_idle(pool, 1)
+    assert value_of(await pool.run(invocation(ECHO, input="back"))) == "back"
+
+
+async def _refused(pool: Sandbox) -> str:
+    with pytest.raises(UnavailableError) as caught:
+        await pool.run(invocation(ECHO))
+    return caught.value.message

@@ -1,33 +1,21 @@
 """Management operations of stores."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.models import Store
+from sinas.resources.stores.dependencies import stores_for
 from sinas.resources.stores.schemas import StoreCreate, StoreRead, StoreUpdate
 from sinas.resources.stores.service import StoreService
-from sinas.web.deps import CREDENTIALS, Context, InUnit, permitted
+from sinas.web.deps import CREDENTIALS
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(
     prefix="/stores", tags=["stores"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS
 )
-
-
-def stores_for(action: str) -> Callable[..., Awaitable[StoreService]]:
-    """A dependency: stores for a caller who may do `action` on some."""
-    check = permitted("stores", action)
-
-    async def build(
-        unit: InUnit, context: Context, principal: Annotated[Principal, Depends(check)]
-    ) -> StoreService:
-        return StoreService(unit, principal, context.cipher)
-
-    return build
 
 
 Create = Annotated[StoreService, Depends(stores_for("create"))]

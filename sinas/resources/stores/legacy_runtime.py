@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends
 from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.errors import ForbiddenError
+from sinas.resources.stores.dependencies import InStatements, Wanted
 from sinas.resources.stores.legacy_schemas import (
     LegacyVisibility,
     NamespacedStateCreate,
@@ -16,7 +17,6 @@ from sinas.resources.stores.legacy_schemas import (
     NamespacedStateUpdate,
 )
 from sinas.resources.stores.legacy_service import STORE_ACTIONS, NamespacedStates
-from sinas.resources.stores.runtime import InStatements, Wanted
 from sinas.resources.stores.state_schemas import StateDeleted
 from sinas.web.deps import CREDENTIALS, Caller, Context, may_somewhere
 from sinas.web.problems import PROBLEM_RESPONSES

@@ -1,18 +1,16 @@
 """Runtime operations of stores: which there are, and the states in them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
 from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
-from sinas.db.unit import Unit
 from sinas.models import Store
-from sinas.resources.stores.endpoints import stores_for
+from sinas.resources.stores.dependencies import InStatements, Wanted, stores_for
 from sinas.resources.stores.schemas import StoreRead
 from sinas.resources.stores.service import StoreService
-from sinas.resources.stores.state_queries import Filter
 from sinas.resources.stores.state_schemas import StateCreate, StateDeleted, StateRead, StateUpdate
 from sinas.resources.stores.state_service import StateService
 from sinas.web.application import Application
@@ -20,15 +18,6 @@ from sinas.web.deps import CREDENTIALS, Context, permitted
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(tags=["stores"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
-
-
-async def _statement_unit(context: Context) -> AsyncIterator[Unit]:
-    async with context.statement_unit() as unit:
-        yield unit
-
-
-# Every operation on a state writes one statement at most.
-InStatements = Annotated[Unit, Depends(_statement_unit, scope="function")]
 
 
 def _states(action: str) -> Callable[..., Awaitable[StateService]]:
@@ -42,23 +31,9 @@ def _states(action: str) -> Callable[..., Awaitable[StateService]]:
     return build
 
 
-async def state_filter(
-    search: Annotated[
-        str | None, Query(description="Text in key or description, whatever its case.")
-    ] = None,
-    tags: Annotated[
-        str | None, Query(description="Separated by commas; a state must have all of them.")
-    ] = None,
-) -> Filter:
-    """The states a list is asked for."""
-    named = [tag.strip() for tag in (tags or "").split(",")]
-    return Filter(search=search, tags=[tag for tag in named if tag])
-
-
 Discovery = Annotated[StoreService, Depends(stores_for("read"))]
 Read = Annotated[StateService, Depends(_states("read_state"))]
 Write = Annotated[StateService, Depends(_states("write_state"))]
-Wanted = Annotated[Filter, Depends(state_filter)]
 Owner = Annotated[
     str | None,
     Query(

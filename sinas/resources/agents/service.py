@@ -48,6 +48,14 @@ class AgentService(CrudService[Agent, AgentCreate, AgentUpdate]):
             raise ForbiddenError("Not authorized to chat with the default agent.")
         return agent
 
+    async def usable(self, references: Sequence[str]) -> Sequence[Agent]:
+        """Active agents of these references that the caller may read and chat with, by name."""
+        return [
+            agent
+            for agent in await self.rows.active_matching(references)
+            if self.principal.can_on("agents", agent.namespace, agent.name, "chat", own=False)
+        ]
+
     async def default(self) -> Agent:
         """The default agent.
 

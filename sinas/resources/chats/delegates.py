@@ -11,7 +11,7 @@ from sinas.context import AppContext
 from sinas.db.unit import Unit
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.models import Agent, ToolCallStatus
-from sinas.resources.agents.repository import AgentRepository
+from sinas.resources.agents.service import AgentService
 from sinas.resources.chats.service import ChatService, Delegation
 from sinas.tools.base import Call, Failed, Retry, Tool, ToolContext, ToolResult, Waits
 from sinas.tools.names import fitting
@@ -25,13 +25,10 @@ async def delegate_tools(
     """One tool for each active agent that `enabled_agents` names and the caller may chat with."""
     if not agent.enabled_agents:
         return ()
-    rows = AgentRepository(session, context.principal)
+    agents = AgentService(Unit(session), context.principal)
     tools: dict[str, Tool] = {}
-    for other in await rows.active_matching([str(one) for one in agent.enabled_agents]):
-        may_chat = context.principal.can_on(
-            "agents", other.namespace, other.name, "chat", own=False
-        )
-        if other.id == agent.id or not may_chat:
+    for other in await agents.usable([str(one) for one in agent.enabled_agents]):
+        if other.id == agent.id:
             continue
         reference = f"{other.namespace}/{other.name}"
         plain = re.sub(r"[^a-z0-9_]", "_", f"call_agent_{other.namespace}__{other.name}".lower())

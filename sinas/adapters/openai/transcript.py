@@ -50,8 +50,11 @@ def request_of(body: JsonObject) -> ChatCompletionRequest:
     try:
         return ChatCompletionRequest.model_validate(body)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise BadParameterError(_param(first["loc"]), str(first["msg"])) from error
+        found = error.errors(include_url=False)
+        # Of alternatives that were tried, the one that went deepest is the one that was meant.
+        same = [each for each in found if each["loc"][:2] == found[0]["loc"][:2]]
+        meant = max(same, key=lambda each: len(each["loc"]))
+        raise BadParameterError(_param(meant["loc"]), str(meant["msg"])) from error
 
 
 def _param(location: Sequence[int | str]) -> str:

@@ -73,7 +73,8 @@ class Clients:
     async def agent(self, name: str = "bot", *, who: str = "user", **columns: Any) -> Agent:
         """An agent `shop/{name}` on the scripted upstream."""
         columns.setdefault("model", "echo")
-        provider = await make_provider(self.context, self.llm.openai_url)
+        # Offers no model of its own: lists are of what a test has made.
+        provider = await make_provider(self.context, self.llm.openai_url, default_model=None)
         return await make_agent(
             self.context,
             await self.as_.user(who),

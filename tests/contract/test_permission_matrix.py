@@ -40,6 +40,8 @@ TELLS_OTHERS_CHATS = {
     "POST /chats/{chat_id}/messages/stream",
     "GET /chats/{chat_id}/stream/{channel_id}",
     "POST /chats/{chat_id}/approve-tool/{tool_call_id}",
+    "POST /chats/{chat_id}/pending-input/{tool_call_id}",
+    "POST /chats/{chat_id}/stop",
 }
 # Who knows the URL of a webhook is told to sign in (401) or that they may not (403).
 TELLS_WEBHOOKS = {"POST /webhooks/{path}"}

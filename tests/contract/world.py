@@ -74,6 +74,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/chats/{chat_id}/messages"): {"content": "hello"},
     ("POST", "/chats/{chat_id}/messages/stream"): {"content": "hello"},
     ("POST", "/chats/{chat_id}/approve-tool/{tool_call_id}"): {"approved": False},
+    ("POST", "/chats/{chat_id}/pending-input/{tool_call_id}"): {"answer": "x"},
     ("POST", "/executions/{execution_id}/continue"): {"input": {"value": "hello"}},
     ("POST", "/functions/{namespace}/{name}/execute/batch"): {"inputs": [{}]},
     ("POST", "/states"): {"namespace": NAMESPACE, "key": "new", "value": 1},

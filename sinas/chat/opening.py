@@ -64,7 +64,7 @@ class Opening:
             temperature=asked.temperature
             if asked.temperature is not None
             else (agent.temperature if agent else None),
-            max_tokens=asked.max_tokens or (agent.max_tokens if agent else None),
+            max_tokens=asked.limit(agent.max_tokens if agent else None),
             extra={**(agent.provider_overrides if agent else {}), **asked.extra},
             timeout_seconds=limits.llm_timeout_seconds,
         )

@@ -12,6 +12,7 @@ class Overrides:
 
     Attributes:
         instructions: Texts after the agent's prompt, in order.
+        max_tokens: Counts only below the agent's own.
         output_schema: JSON Schema of the answer, in place of the agent's.
         extra: Free parameters of the provider (`top_p`, `seed`, …), over the agent's.
     """
@@ -28,6 +29,11 @@ class Overrides:
         if not stored:
             return cls()
         return cls(**{**stored, "instructions": tuple(stored.get("instructions", ()))})
+
+    def limit(self, own: int | None) -> int | None:
+        """How many tokens an answer may have: the agent's limit, or less."""
+        limits = [limit for limit in (self.max_tokens, own) if limit is not None]
+        return min(limits, default=None)
 
     def dump(self) -> JsonObject | None:
         """As stored, without what is None or empty; None for nothing at all."""

@@ -21,6 +21,7 @@ ROWS = (
     "p16_idle_memory",
     "p17_idle_cpu",
     "p12_auth_me",
+    "p13_list_agents",
     "p14_states",
     "p01_function_warm",
     "p02_function_rate",

@@ -62,13 +62,13 @@ def _param(location: Sequence[int | str]) -> str:
     param = ""
     after_index = False
     for part in location:
+        is_tag = after_index and part in _ALTERNATIVES
+        after_index = isinstance(part, int)
         if isinstance(part, int):
             param += f"[{part}]"
-        elif not part.isidentifier() or part == "str" or (after_index and part in _ALTERNATIVES):
-            continue  # which alternative was tried, not where
-        else:
+        elif part.isidentifier() and part != "str" and not is_tag:
+            # Others say which alternative was tried, not where.
             param += f".{part}" if param else part
-        after_index = isinstance(part, int)
     return param or "body"
 
 

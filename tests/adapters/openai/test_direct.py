@@ -193,6 +193,7 @@ async def test_what_the_provider_adds_comes_through(
 ) -> None:
     await clients.provider(default_model="m")
     body = '{"id":"x","choices":[{"index":0,"message":{"content":"a","new":[1]}}],"odd":{"y":2}}'
+    event = ""
     if stream:
         event = (
             '{"id":"x","choices":[{"index":0,"delta":{"new":1},"finish_reason":"stop"}],"odd":2}'

@@ -1,5 +1,6 @@
 """Putting a turn on the agents queue, once the unit commits."""
 
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -16,13 +17,16 @@ def push_turn(unit: Unit, turn: Turn) -> None:
     push_turn_row(unit, turn.id, turn.generation, turn.lane)
 
 
-def push_turn_row(unit: Unit, turn_id: UUID, generation: int, lane: str) -> None:
-    """As `push_turn`, for who has not read the row."""
+def push_turn_row(
+    unit: Unit, turn_id: UUID, generation: int, lane: str, delay: timedelta = timedelta(0)
+) -> None:
+    """As `push_turn`, for who has not read the row; it is not run before `delay` is over."""
     unit.queue_job(
         QueuedJob(
             queue=f"{Queue.AGENTS}{lane}",
             name=TURN_JOB_NAME,
             job_id=f"{TURN_JOB_NAME}:{turn_id}:{generation}",
             args=(str(turn_id),),
+            delay=delay,
         )
     )

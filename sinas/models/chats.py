@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from sinas.db.base import Base, IconMixin, IdMixin, TimestampMixin
 from sinas.kit.json_types import JsonObject, JsonValue
+from sinas.models.functions import CallbackStatus
 
 
 class Agent(IdMixin, TimestampMixin, IconMixin, Base):
@@ -189,6 +190,9 @@ class Turn(IdMixin, Base):
         overrides: What its request asks for beyond the agent's settings, as
             `sinas.chat.overrides` stores it; null for nothing.
         channel_done: Whether `channel_id` has been closed although the turn will go on.
+        batch_id: The batch it is part of. Nobody can be asked to approve its calls.
+        trigger_id: Names it to whoever started the batch.
+        callback_url: Told when it ends.
         traceparent: The span that caused it (W3C Trace Context), null where nothing is traced:
             every run, whoever makes it, goes on from there.
     """
@@ -208,6 +212,14 @@ class Turn(IdMixin, Base):
             postgresql_where=text("status IN ('queued', 'running', 'waiting', 'delegated')"),
         ),
         Index("ix_turns_chat", "chat_id"),
+        Index(
+            "ix_turns_batch", "batch_id", "status", postgresql_where=text("batch_id IS NOT NULL")
+        ),
+        Index(
+            "ix_turns_callback_due",
+            "finished_at",
+            postgresql_where=text("callback_status = 'pending' AND finished_at IS NOT NULL"),
+        ),
     )
 
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
@@ -238,6 +250,11 @@ class Turn(IdMixin, Base):
     lease_owner: Mapped[UUID | None]
     error: Mapped[str | None]
     error_code: Mapped[str | None]
+    batch_id: Mapped[UUID | None] = mapped_column(ForeignKey("batches.id", ondelete="SET NULL"))
+    trigger_id: Mapped[str | None]
+    callback_url: Mapped[str | None]
+    callback_status: Mapped[CallbackStatus | None]
+    callback_response_code: Mapped[int | None]
     traceparent: Mapped[str | None]
     reply_message_id: Mapped[UUID | None]
     usage: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")

@@ -31,7 +31,7 @@ class ExecutionKind(StrEnum):
 
 
 class CallbackStatus(StrEnum):
-    """Whether the callback of an execution or a batch was delivered."""
+    """Whether the callback of an execution, a turn or a batch was delivered."""
 
     PENDING = "pending"
     SENT = "sent"
@@ -198,13 +198,16 @@ class Execution(IdMixin, Base):
 
 
 class BatchKind(StrEnum):
-    """What a batch runs."""
+    """What a batch runs: calls of a function, or messages to an agent."""
 
     FUNCTION = "function"
+    AGENT = "agent"
 
 
 class Batch(IdMixin, Base):
-    """Many executions of one function, started by one request. Its counts are its executions'.
+    """Many executions of one function, or turns of one agent, started by one request.
+
+    Its counts are theirs.
 
     `access` is the permission limit of whoever started it, as in `Execution`.
     """

@@ -4,7 +4,8 @@ A function that calls another one through the API holds its slot while it waits.
 needed slots of the same kind, enough callers would fill a worker and nothing could ever end. So
 each depth of a chain has a lane of its own, and the deepest one always gets on. The same holds
 for turns that functions start; turns of sub-agents have a lane so that a flood of new messages
-does not keep the answers to earlier ones waiting.
+does not keep the answers to earlier ones waiting, and those of batches so that people need not
+wait behind a thousand of them.
 """
 
 from typing import Final
@@ -14,6 +15,7 @@ from sinas.settings import FunctionSettings, Settings
 # Where chains have no limit: deeper calls share the last lane.
 _DEPTHS_WITHOUT_LIMIT: Final = 8
 SUB_AGENTS: Final = ":sub"
+BATCHES: Final = ":batch"
 
 
 def function_lane(limits: FunctionSettings, *, depth: int, shared: bool) -> str:
@@ -44,15 +46,20 @@ def function_lanes(settings: Settings) -> dict[str, int]:
     return lanes
 
 
-def agent_lane(limits: FunctionSettings, *, depth: int, is_sub_agent: bool) -> str:
+def agent_lane(
+    limits: FunctionSettings, *, depth: int, is_sub_agent: bool = False, is_in_batch: bool = False
+) -> str:
     """The lane of one turn, as a suffix of the queue's key.
 
     Args:
         limits: For the longest chain.
         depth: How many executions wait for it; 0 for a person's message.
         is_sub_agent: Whether another agent called this one.
+        is_in_batch: Whether it is one of many; those that functions start count as theirs.
     """
     level = min(depth, _depths(limits))
+    if is_in_batch and not level:
+        return BATCHES
     return (SUB_AGENTS if is_sub_agent else "") + (f":{level}" if level else "")
 
 
@@ -67,6 +74,7 @@ def agent_lanes(settings: Settings) -> dict[str, int]:
         ):
             slots = queue.nested_agent_concurrency if depth else outer
             lanes[agent_lane(settings.function, depth=depth, is_sub_agent=is_sub_agent)] = slots
+    lanes[BATCHES] = queue.agent_batch_concurrency
     return lanes
 
 

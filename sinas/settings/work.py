@@ -32,6 +32,11 @@ class QueueSettings(Group):
         description="Turns started by functions' code that one agent worker runs at once, at each "
         "depth; kept free for them, so that what waits for turns never fills a worker.",
     )
+    agent_batch_concurrency: int = Field(
+        5,
+        validation_alias=AliasChoices("QUEUE_AGENT_BATCH_CONCURRENCY", "agent_batch_concurrency"),
+        description="Turns of batches one agent worker runs at once, besides the others.",
+    )
     max_retries: int = Field(
         3,
         validation_alias=AliasChoices("QUEUE_MAX_RETRIES", "max_retries"),

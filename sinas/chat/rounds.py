@@ -17,6 +17,7 @@ from sinas.chat.channel import ChannelWriter, Emitted
 from sinas.chat.journal import Journal, PlannedCall
 from sinas.chat.prompt import INTERRUPTED, Line, kept_result, result_text
 from sinas.chat.traces import call_span, say_result
+from sinas.chat.unattended import require_attended
 from sinas.context import AppContext
 from sinas.errors import InvalidInputError, LeaseLostError, SinasError
 from sinas.kit.json_text import storable
@@ -74,13 +75,19 @@ class Round:
     async def plan(
         self, content: str, calls: Sequence[ModelCall], usage: JsonObject
     ) -> Sequence[ToolCall]:
-        """Journal the model's calls. Returns those to run: none when people decide first."""
+        """Journal the model's calls. Returns those to run: none when people decide first.
+
+        Raises:
+            ConflictError: People would have to decide, and there are none.
+        """
         async with self.app.statement_sessions() as session:
             taken = await self.journal.taken_ids(session, [storable(call.id) for call in calls])
             granted = await self._granted(session, calls)
-        planned = [self._planned(call, taken, granted) for call in calls]
+            planned = [self._planned(call, taken, granted) for call in calls]
+            if undecided := [call.name for call in planned if call.needs_approval]:
+                await require_attended(session, self.journal.turn, undecided)
         rows = await self.journal.plan_round(content, planned, usage)
-        if not any(call.needs_approval for call in planned):
+        if not undecided:
             return rows
         for row in rows:
             if row.status == ToolCallStatus.AWAITING_APPROVAL:

@@ -27,6 +27,7 @@ from tests.support.wheels import Index
 SHARED_BY_DEFAULT = {
     "GET /api/v1/agents/{namespace}/{name}",
     "POST /agents/{namespace}/{agent_name}/chats",
+    "POST /agents/{namespace}/{agent_name}/chats/batch",
     "POST /agents/{namespace}/{agent_name}/invoke",
     "POST /functions/{namespace}/{name}/execute",
     "POST /functions/{namespace}/{name}/execute/async",

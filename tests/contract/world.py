@@ -70,6 +70,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "function_name": "function",
     },
     ("POST", "/api/v1/workers/scale"): {"target_count": 1},
+    ("POST", "/agents/{namespace}/{agent_name}/chats/batch"): {"inputs": [{"message": "hello"}]},
     ("POST", "/agents/{namespace}/{agent_name}/invoke"): {"message": "hello"},
     ("POST", "/chats/{chat_id}/messages"): {"content": "hello"},
     ("POST", "/chats/{chat_id}/messages/stream"): {"content": "hello"},

@@ -1,1 +1,1 @@
-"""Batches: many calls of one function, and the callbacks of calls and batches."""
+"""Batches: many calls of one function or many chats with one agent, and callbacks of both."""

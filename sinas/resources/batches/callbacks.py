@@ -1,4 +1,4 @@
-"""Callbacks of executions and batches that have ended.
+"""Callbacks of executions, turns and batches that have ended.
 
 A round locks the rows it tells about until it knows how that went, so that of several schedulers
 one sends. One that dies meanwhile leaves them due: a receiver may then be told twice, never not
@@ -16,10 +16,11 @@ from sqlalchemy.orm import InstrumentedAttribute, defer
 from sinas.context import AppContext
 from sinas.egress.callbacks import Callback, CallbackSender
 from sinas.kit.json_types import JsonObject
-from sinas.models import Batch, CallbackStatus, Execution, ExecutionStatus, User
+from sinas.models import Batch, CallbackStatus, Execution, ExecutionStatus, Turn, User
 from sinas.queue.job import Sweep
 from sinas.resources.batches.repository import counts_of, finish_ended
 from sinas.resources.batches.service import describe
+from sinas.resources.batches.told import turn_bodies
 from sinas.resources.executions.events import ExecutionEnd
 
 # Of one user in one round: who is called back slowly delays the others by no more than a round.
@@ -27,8 +28,12 @@ _SHARE = 10
 _MOST = 50
 
 
+_Subject = Execution | Turn | Batch
+
+
 def _due(
-    model: type[Execution] | type[Batch], ended: InstrumentedAttribute[datetime | None]
+    model: type[Execution] | type[Turn] | type[Batch],
+    ended: InstrumentedAttribute[datetime | None],
 ) -> Any:
     # Literal: with a parameter, PostgreSQL could not use the index of what is due.
     pending = literal(CallbackStatus.PENDING, model.callback_status.type, literal_execute=True)
@@ -59,6 +64,7 @@ _DUE_EXECUTIONS = _due(Execution, Execution.completed_at).options(
         )
     )
 )
+_DUE_TURNS = _due(Turn, Turn.finished_at)
 _DUE_BATCHES = _due(Batch, Batch.finished_at)
 
 
@@ -69,6 +75,14 @@ async def _tell_of_executions(context: AppContext) -> None:
         await _send(context, [(row, _execution_body(row[0])) for row in rows])
 
 
+async def _tell_of_turns(context: AppContext) -> None:
+    """Send what is due about turns."""
+    async with context.unit() as unit:
+        rows = (await unit.session.execute(_DUE_TURNS)).all()
+        bodies = await turn_bodies(unit.session, [row[0] for row in rows])
+        await _send(context, [(row, bodies[row[0].id]) for row in rows])
+
+
 async def _tell_of_batches(context: AppContext) -> None:
     """Note which batches have ended, and send what is due about them."""
     async with context.statement_unit() as unit:
@@ -77,7 +91,7 @@ async def _tell_of_batches(context: AppContext) -> None:
         rows = (await unit.session.execute(_DUE_BATCHES)).all()
         told = []
         for row in rows:
-            counts = await counts_of(unit.session, row[0].id)
+            counts = await counts_of(unit.session, row[0])
             told.append((row, describe(row[0], counts).model_dump(mode="json")))
         await _send(context, told)
 
@@ -91,7 +105,7 @@ async def _send(context: AppContext, told: Sequence[tuple[Row[Any], JsonObject]]
 
 
 async def _send_one(sender: CallbackSender, row: Row[Any], body: JsonObject) -> None:
-    subject: Execution | Batch = row[0]
+    subject: _Subject = row[0]
     status = None
     # A user who was deactivated has no token that could be sent.
     if row.is_active:
@@ -128,5 +142,6 @@ def _execution_body(row: Execution) -> JsonObject:
 
 SWEEPS = (
     Sweep(name="executions.call_back", every=timedelta(seconds=1), run=_tell_of_executions),
+    Sweep(name="turns.call_back", every=timedelta(seconds=1), run=_tell_of_turns),
     Sweep(name="batches.call_back", every=timedelta(seconds=1), run=_tell_of_batches),
 )

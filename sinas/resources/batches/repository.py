@@ -1,23 +1,36 @@
-"""SQL of batches: whose they are, and the counts of their executions."""
+"""SQL of batches: whose they are, and the counts of their executions or turns."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import ColumnElement, bindparam, func, literal, select, true, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, literal, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import override
 
 from sinas.crud.repository import Repository
-from sinas.models import TERMINAL_EXECUTION, Batch, Execution, ExecutionStatus
-
-_COUNTS = (
-    select(Execution.status, func.count(), func.max(Execution.completed_at))
-    .where(Execution.batch_id == bindparam("key"))
-    .group_by(Execution.status)
+from sinas.models import (
+    TERMINAL_EXECUTION,
+    TERMINAL_TURN,
+    Batch,
+    BatchKind,
+    Execution,
+    ExecutionStatus,
+    Turn,
+    TurnStatus,
 )
+from sinas.resources.batches.children import OF_TURN
+
+_COUNTS: dict[BatchKind, Any] = {
+    BatchKind.FUNCTION: select(Execution.status, func.count(), func.max(Execution.completed_at))
+    .where(Execution.batch_id == bindparam("key"))
+    .group_by(Execution.status),
+    BatchKind.AGENT: select(Turn.status, func.count(), func.max(Turn.finished_at))
+    .where(Turn.batch_id == bindparam("key"))
+    .group_by(Turn.status),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,39 +76,50 @@ class BatchRepository(Repository[Batch]):
         return Batch.user_id == self.principal.user_id
 
 
-async def counts_of(session: AsyncSession, batch_id: UUID) -> Counts:
+async def counts_of(session: AsyncSession, batch: Batch) -> Counts:
     """The counts of one batch, in one query."""
-    rows = (await session.execute(_COUNTS, {"key": batch_id})).all()
-    ends = [row[2] for row in rows if row[2] is not None]
-    return Counts.of({row[0]: row[1] for row in rows}, max(ends, default=None))
+    rows = (await session.execute(_COUNTS[batch.kind], {"key": batch.id})).all()
+    numbers: Counter[ExecutionStatus] = Counter()
+    for status, number, _ in rows:
+        numbers[OF_TURN[status] if isinstance(status, TurnStatus) else status] += number
+    return Counts.of(numbers, max((row[2] for row in rows if row[2] is not None), default=None))
 
 
-_live = [
+def _has_live(model: type[Execution] | type[Turn], live: list[Any]) -> ColumnElement[bool]:
+    own = select(model.id).where(model.batch_id == Batch.id, model.status.in_(live))
+    return own.exists()
+
+
+def _last_end(model: type[Execution] | type[Turn]) -> Any:
+    ended = Turn.finished_at if model is Turn else Execution.completed_at
+    return select(func.max(ended)).where(model.batch_id == Batch.id).scalar_subquery()
+
+
+# Literal: with parameters, PostgreSQL could not use the indexes of what is live.
+_live_executions = [
     literal(status, Execution.status.type, literal_execute=True)
     for status in ExecutionStatus
     if status not in TERMINAL_EXECUTION
+]
+_live_turns = [
+    literal(status, Turn.status.type, literal_execute=True)
+    for status in TurnStatus
+    if status not in TERMINAL_TURN
 ]
 # Made once: it is asked every second.
 _FINISH: Any = (
     update(Batch)
     .where(
         Batch.finished_at.is_(None),
-        ~select(Execution.id)
-        .where(Execution.batch_id == Batch.id, Execution.status.in_(_live))
-        .exists(),
+        and_(~_has_live(Execution, _live_executions), ~_has_live(Turn, _live_turns)),
     )
     .values(
-        finished_at=func.coalesce(
-            select(func.max(Execution.completed_at))
-            .where(Execution.batch_id == Batch.id)
-            .scalar_subquery(),
-            func.clock_timestamp(),
-        )
+        finished_at=func.coalesce(_last_end(Execution), _last_end(Turn), func.clock_timestamp())
     )
     .execution_options(synchronize_session=False)
 )
 
 
 async def finish_ended(session: AsyncSession) -> None:
-    """Say of every batch whose executions have all ended that it has."""
+    """Say of every batch whose executions or turns have all ended that it has."""
     await session.execute(_FINISH)

@@ -8,18 +8,20 @@ from pydantic import BeforeValidator
 
 from sinas.auth.principal import Principal
 from sinas.egress.callbacks import SIGNATURE_HEADER, callback_key
-from sinas.models import Execution, ExecutionStatus
+from sinas.models import ExecutionStatus
+from sinas.resources.batches.chats import ChatBatchService
 from sinas.resources.batches.schemas import (
     BatchCancelled,
-    BatchExecution,
     BatchExecutions,
     BatchRead,
     BatchSubmit,
     BatchSubmitted,
     CallbackKeyRead,
+    ChatBatchSubmit,
+    ChatBatchSubmitted,
 )
 from sinas.resources.batches.service import BatchService
-from sinas.web.deps import CREDENTIALS, Context, InUnit, permitted
+from sinas.web.deps import CREDENTIALS, Caller, Context, InUnit, permitted
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(tags=["batches"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
@@ -29,6 +31,10 @@ Executor = Annotated[Principal, Depends(permitted("functions", "execute"))]
 
 async def _submitting(unit: InUnit, context: Context, principal: Executor) -> BatchService:
     return BatchService(unit, principal, context.settings.function)
+
+
+async def _submitting_chats(unit: InUnit, context: Context, principal: Caller) -> ChatBatchService:
+    return ChatBatchService(unit, principal, context.settings)
 
 
 async def _reading(
@@ -47,7 +53,10 @@ async def _changing(
     return BatchService(unit, principal, context.settings.function)
 
 
+# Which agents they may chat with, the service decides by name, as for a single chat.
+_submitting_chats.permission = "authenticated"  # type: ignore[attr-defined]
 Submit = Annotated[BatchService, Depends(_submitting)]
+SubmitChats = Annotated[ChatBatchService, Depends(_submitting_chats)]
 Read = Annotated[BatchService, Depends(_reading)]
 Change = Annotated[BatchService, Depends(_changing)]
 Status = Annotated[
@@ -68,9 +77,21 @@ async def submit_batch(
     return await batches.submit(namespace, name, body)
 
 
+@router.post("/agents/{namespace}/{agent_name}/chats/batch", status_code=202)
+async def submit_chats(
+    namespace: str, agent_name: str, body: ChatBatchSubmit, batches: SubmitChats
+) -> ChatBatchSubmitted:
+    """Queue a message to an agent for each input, each in a chat of its own.
+
+    Input that breaks the agent's schema fails alone, and so does a turn whose tool call needs
+    approval: there is nobody to ask.
+    """
+    return await batches.submit(namespace, agent_name, body)
+
+
 @router.get("/batches/{batch_id}")
 async def get_batch(batch_id: UUID, batches: Read) -> BatchRead:
-    """Get a batch with the numbers of its executions by status."""
+    """Get a batch with the numbers of its executions, or turns, by status."""
     return await batches.get(batch_id)
 
 
@@ -82,14 +103,14 @@ async def list_batch_executions(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> BatchExecutions:
-    """List the executions of a batch, in the order of their inputs."""
+    """List the executions, or turns, of a batch, in the order of their inputs."""
     found = await batches.executions(batch_id, status=status, offset=offset, limit=limit)
-    return BatchExecutions(executions=[_child(row) for row in found])
+    return BatchExecutions(executions=list(found))
 
 
 @router.post("/batches/{batch_id}/cancel")
 async def cancel_batch(batch_id: UUID, batches: Change) -> BatchCancelled:
-    """Cancel what has not ended; running code is stopped."""
+    """Cancel what has not ended; running code, and what an agent does, is stopped."""
     return await batches.cancel(batch_id)
 
 
@@ -98,17 +119,3 @@ async def get_callback_key(principal: Executor, context: Context) -> CallbackKey
     """Get the key that callbacks about your executions and batches are signed with."""
     secret = context.settings.auth.secret_key.get_secret_value()
     return CallbackKeyRead(key=callback_key(secret, principal.user_id), header=SIGNATURE_HEADER)
-
-
-def _child(row: Execution) -> BatchExecution:
-    return BatchExecution(
-        execution_id=row.id,
-        status=row.status,
-        function_name=row.function_name,
-        chat_id=row.chat_id,
-        trigger_id=row.trigger_id,
-        started_at=row.started_at,
-        completed_at=row.completed_at,
-        duration_ms=row.duration_ms,
-        error=row.error,
-    )

@@ -9,14 +9,15 @@ from pydantic import Field
 from sinas.crud.schema import Input, Output
 from sinas.kit.json_types import JsonObject
 from sinas.models import BatchKind, CallbackStatus, ExecutionStatus
+from sinas.resources.chats.schemas import Content
 
+ExecutionMode: TypeAlias = Literal["queue", "provider"]
 BatchStatus: TypeAlias = Literal["queued", "running", "completed", "failed", "partial", "cancelled"]
 
 
-class BatchSubmit(Input):
-    """Calls of one function: one for each of `inputs`."""
+class Submit(Input):
+    """What all batches can say."""
 
-    inputs: Annotated[list[JsonObject], Field(min_length=1)]
     trigger_id_prefix: str | None = Field(
         None,
         min_length=1,
@@ -34,6 +35,30 @@ class BatchSubmit(Input):
     )
 
 
+class BatchSubmit(Submit):
+    """Calls of one function: one for each of `inputs`."""
+
+    inputs: Annotated[list[JsonObject], Field(min_length=1)]
+
+
+class ChatInput(Input):
+    """One chat of a batch: what it begins with, and what the agent is to answer."""
+
+    input_variables: JsonObject | None = Field(
+        None, description="The chat's `input`, checked against the agent's input_schema."
+    )
+    message: Content
+
+
+class ChatBatchSubmit(Submit):
+    """Messages to one agent, each in a chat of its own: one for each of `inputs`."""
+
+    inputs: Annotated[list[ChatInput], Field(min_length=1)]
+    execution_mode: ExecutionMode = Field(
+        "queue", description="Only `queue` is there; providers' own batches are refused with 400."
+    )
+
+
 class BatchSubmitted(Output):
     """An accepted batch; the ids are in the order of the inputs."""
 
@@ -43,8 +68,15 @@ class BatchSubmitted(Output):
     status: BatchStatus
 
 
+class ChatBatchSubmitted(BatchSubmitted):
+    """An accepted batch of chats. An execution id is the turn's: `/jobs/{id}` has it, too."""
+
+    chat_ids: list[UUID]
+    execution_mode: ExecutionMode
+
+
 class BatchTarget(Output):
-    """What the calls are of."""
+    """The function, or the agent."""
 
     namespace: str
     name: str
@@ -53,8 +85,8 @@ class BatchTarget(Output):
 class BatchRead(Output):
     """A batch and how far it is.
 
-    `running` counts calls that wait for the answer to `input()`, too. `status` is `partial` when
-    all have ended and only some of them well.
+    `running` counts calls that wait for the answer to `input()`, and turns that ask the user
+    something, too. `status` is `partial` when all have ended and only some of them well.
     """
 
     batch_id: UUID
@@ -71,13 +103,16 @@ class BatchRead(Output):
     started_at: datetime
     finished_at: datetime | None
     trigger_id_prefix: str | None
-    execution_mode: Literal["queue"]
+    execution_mode: ExecutionMode
     callback_status: CallbackStatus | None
     callback_response_code: int | None
 
 
 class BatchExecution(Output):
-    """One call of a batch."""
+    """One call of a function, or one turn of an agent, which `function_name` names then.
+
+    A turn that asks the user something is `AWAITING_INPUT`.
+    """
 
     execution_id: UUID
     status: ExecutionStatus
@@ -97,7 +132,10 @@ class BatchExecutions(Output):
 
 
 class BatchCancelled(Output):
-    """A cancelled batch. Calls that had ended already are not counted."""
+    """A cancelled batch. Calls that had ended already are not counted.
+
+    Turns that a worker runs end shortly after this answer.
+    """
 
     batch_id: UUID
     status: BatchStatus

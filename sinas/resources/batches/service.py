@@ -6,26 +6,30 @@ from typing import Any
 from uuid import UUID
 
 from sinas.auth.principal import Principal
+from sinas.chat.stopping import stop_batch
 from sinas.db.unit import Unit
 from sinas.egress.callbacks import check_callback_url
 from sinas.errors import FieldError, ForbiddenError, InvalidInputError, NotFoundError
 from sinas.kit.ids import uuid7
 from sinas.kit.time import utcnow
-from sinas.models import Batch, BatchKind, CallbackStatus, Execution, ExecutionStatus, TriggerType
+from sinas.models import Batch, BatchKind, CallbackStatus, ExecutionStatus, TriggerType
+from sinas.resources.batches.children import of_execution, turns_of
 from sinas.resources.batches.repository import BatchRepository, Counts, counts_of
 from sinas.resources.batches.schemas import (
     BatchCancelled,
+    BatchExecution,
     BatchRead,
     BatchStatus,
     BatchSubmit,
     BatchSubmitted,
     BatchTarget,
+    ChatBatchSubmit,
 )
 from sinas.resources.executions.service import ExecutionService, Trigger
 from sinas.resources.functions.service import FunctionService
 from sinas.settings import FunctionSettings
 
-_DEFAULT_PREFIX = "batch"
+DEFAULT_PREFIX = "batch"
 
 
 class BatchService:
@@ -49,22 +53,7 @@ class BatchService:
             InvalidInputError: Too many inputs, or one that cannot be stored.
             PayloadTooLargeError: An input is too large.
         """
-        self._check(data)
-        batch = Batch(
-            id=uuid7(),
-            user_id=self.principal.user_id,
-            access=self.principal.limit_map,
-            kind=BatchKind.FUNCTION,
-            target_namespace=namespace,
-            target_name=name,
-            total=len(data.inputs),
-            trigger_id_prefix=data.trigger_id_prefix,
-            callback_url=data.batch_callback_url,
-            callback_status=CallbackStatus.PENDING if data.batch_callback_url else None,
-        )
-        self.rows.add(batch)
-        # Before its executions, which point at it.
-        await self.unit.session.flush()
+        batch = await self.add(BatchKind.FUNCTION, namespace, name, data)
         functions = FunctionService(self.unit, self.principal, self.limits)
         started = await functions.start_many(
             namespace,
@@ -87,23 +76,55 @@ class BatchService:
             NotFoundError: Absent, or somebody else's.
         """
         batch = await self._found(batch_id)
-        return describe(batch, await counts_of(self.unit.session, batch.id))
+        return describe(batch, await counts_of(self.unit.session, batch))
+
+    async def add(
+        self, kind: BatchKind, namespace: str, name: str, data: BatchSubmit | ChatBatchSubmit
+    ) -> Batch:
+        """Record a batch that has nothing in it yet.
+
+        Raises:
+            BadRequestError: A URL may not be called back.
+            InvalidInputError: Too many inputs.
+        """
+        self._check(data)
+        batch = Batch(
+            id=uuid7(),
+            user_id=self.principal.user_id,
+            access=self.principal.limit_map,
+            kind=kind,
+            target_namespace=namespace,
+            target_name=name,
+            total=len(data.inputs),
+            trigger_id_prefix=data.trigger_id_prefix,
+            callback_url=data.batch_callback_url,
+            callback_status=CallbackStatus.PENDING if data.batch_callback_url else None,
+        )
+        self.rows.add(batch)
+        # Before its executions or turns, which point at it.
+        await self.unit.session.flush()
+        return batch
 
     async def executions(
         self, batch_id: UUID, *, status: ExecutionStatus | None, offset: int, limit: int
-    ) -> Sequence[Execution]:
-        """The batch's executions, in the order of their inputs.
+    ) -> Sequence[BatchExecution]:
+        """The batch's executions or turns, in the order of their inputs.
 
         Raises:
             NotFoundError: Absent, or somebody else's.
         """
         batch = await self._found(batch_id)
-        return await ExecutionService(self.unit, self.principal).of_batch(
+        if batch.kind is BatchKind.AGENT:
+            return await turns_of(
+                self.unit.session, batch.id, status=status, offset=offset, limit=limit
+            )
+        found = await ExecutionService(self.unit, self.principal).of_batch(
             batch.id, status=status, skip=offset, limit=limit
         )
+        return [of_execution(row) for row in found]
 
     async def cancel(self, batch_id: UUID) -> BatchCancelled:
-        """Cancel the executions that have not ended; running code is stopped.
+        """Cancel what has not ended; running code, and what an agent does, is stopped.
 
         Raises:
             NotFoundError: Absent, or somebody else's.
@@ -113,15 +134,18 @@ class BatchService:
         if batch is None:
             await self._found(batch_id)
             raise ForbiddenError(f"Not authorized to cancel batch '{batch_id}'.")
-        cancelled = await ExecutionService(self.unit, self.principal).cancel_batch(batch.id)
+        if batch.kind is BatchKind.AGENT:
+            cancelled = await stop_batch(self.unit, batch.id)
+        else:
+            cancelled = await ExecutionService(self.unit, self.principal).cancel_batch(batch.id)
         if cancelled:
             batch.cancelled_at = utcnow()
-        counts = await counts_of(self.unit.session, batch.id)
+        counts = await counts_of(self.unit.session, batch)
         return BatchCancelled(
             batch_id=batch.id, status=status_of(batch, counts), cancelled_children=len(cancelled)
         )
 
-    def _check(self, data: BatchSubmit) -> None:
+    def _check(self, data: BatchSubmit | ChatBatchSubmit) -> None:
         most = self.limits.max_batch_size
         if len(data.inputs) > most:
             message = f"must have at most {most} entries (MAX_BATCH_SIZE)"
@@ -140,7 +164,7 @@ class BatchService:
 def _trigger(batch: Batch, data: BatchSubmit, number: int) -> Trigger:
     return Trigger(
         type=TriggerType.API,
-        id=f"{data.trigger_id_prefix or _DEFAULT_PREFIX}:{number}",
+        id=f"{data.trigger_id_prefix or DEFAULT_PREFIX}:{number}",
         background=True,
         delay=timedelta(seconds=data.delay_seconds or 0),
         callback_url=data.callback_url,

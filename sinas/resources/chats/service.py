@@ -25,10 +25,11 @@ from sinas.errors import (
 from sinas.kit.ids import uuid7
 from sinas.kit.json_types import JsonObject
 from sinas.kit.time import utcnow
-from sinas.models import Agent, Chat, Message
+from sinas.models import Agent, Batch, Chat, Message
 from sinas.queue.lanes import agent_lane
 from sinas.resources.agents.service import AgentService
 from sinas.resources.chats.beginnings import chat_columns, initial_messages, validated_input
+from sinas.resources.chats.many import ManyChats, Opened
 from sinas.resources.chats.repository import ChatRepository
 from sinas.resources.chats.schemas import ChatCreate, ChatUpdate, Content, InvokeRequest
 from sinas.settings import Settings
@@ -101,6 +102,32 @@ class ChatService:
             job_timeout=data.job_timeout,
             expires_at=expires_at,
         )
+
+    async def open_many(
+        self,
+        agent: Agent,
+        said: Sequence[tuple[JsonObject | None, Content]],
+        batch: Batch,
+        settings: Settings,
+        *,
+        prefix: str,
+        delay: timedelta,
+        callback_url: str | None,
+    ) -> Sequence[Opened]:
+        """A chat with one message for each input and message of a batch; see `ManyChats`.
+
+        Whether the caller may chat with the agent is for the calling slice to check.
+        """
+        many = ManyChats(
+            unit=self.unit,
+            principal=self.principal,
+            settings=settings,
+            batch=batch,
+            prefix=prefix,
+            delay=delay,
+            callback_url=callback_url,
+        )
+        return await many.open(agent, [(given, stored_content(text)) for given, text in said])
 
     async def get(self, chat_id: UUID) -> Chat:
         """One chat of the caller.

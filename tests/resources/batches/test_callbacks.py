@@ -1,27 +1,20 @@
 """Callbacks of executions and batches, sent to a real HTTPS server."""
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
-from sinas.app import create_app
 from sinas.context import AppContext
 from sinas.egress.callbacks import signature
-from sinas.egress.client import GuardedClient
-from sinas.egress.policy import EgressPolicy
-from sinas.kit.addresses import parse_networks
 from sinas.models import User
 from sinas.resources.batches.callbacks import SWEEPS
-from sinas.scheduler import repeat
 from sinas.worker import RunningWorker
 from tests.factories.functions import make_function
 from tests.fixtures.client import BASE_URL, SignIn
-from tests.fixtures.configuration import changed
-from tests.fixtures.state import in_own_task
 from tests.support.outside import Outside
 
 CODE = """
@@ -36,44 +29,14 @@ NAME = "/functions/default/work"
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Outside]:
-    async with Outside() as server:
-        yield server
-
-
-@pytest.fixture
-async def calling(context: AppContext, server: Outside) -> AsyncIterator[AppContext]:
-    """A context that may call `server` back."""
-    http = GuardedClient(EgressPolicy(parse_networks("127.0.0.1")), server.trust)
-    settings = changed(context.settings, function={"callback_url_hosts": "127.0.0.1"})
-    yield dataclasses.replace(context, settings=settings, http=http)
-    await http.aclose()
-
-
-@pytest.fixture
 async def client(
-    calling: AppContext, as_: SignIn, function_worker: RunningWorker
+    calling: AppContext, calling_app: FastAPI, as_: SignIn, function_worker: RunningWorker
 ) -> AsyncIterator[httpx.AsyncClient]:
     await make_function(calling, await as_.user("user"), CODE, name="work", timeout=1)
-    app = create_app(calling.settings, calling)
     headers = dict((await as_("user")).headers)
-    async with (
-        in_own_task(app.router.lifespan_context(app)),
-        httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url=BASE_URL, headers=headers
-        ) as client,
-    ):
+    transport = httpx.ASGITransport(calling_app)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE_URL, headers=headers) as client:
         yield client
-
-
-@pytest.fixture
-async def scheduler(calling: AppContext) -> AsyncIterator[None]:
-    """The sweeps, as the scheduler runs them."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(repeat(calling, sweep)) for sweep in SWEEPS]
-        yield
-        for task in tasks:
-            task.cancel()
 
 
 async def until(read: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:

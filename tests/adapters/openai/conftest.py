@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from sinas.llm.litellm_client import LitellmClient
 from tests.adapters.openai.support import Clients
 
 if TYPE_CHECKING:
@@ -30,3 +31,11 @@ async def clients(
 async def admin(as_: SignIn, live: str) -> httpx.AsyncClient:
     """Plain HTTP as an administrator, who may use every model."""
     return await as_("admin", live=live)
+
+
+@pytest.fixture(scope="session")
+async def through_litellm() -> AsyncIterator[LitellmClient]:
+    """litellm on its thread: importing it takes seconds."""
+    client = LitellmClient()
+    yield client
+    await client.aclose()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import APIRouter, Depends
 
+from sinas.adapters.openai import endpoints as openai
 from sinas.queue.job import AnyJob, Queue, job
 from sinas.registry import RESOURCES
 from sinas.web import health
@@ -28,6 +29,7 @@ def routers() -> Iterator[tuple[APIRouter, frozenset[tuple[str, str]]]]:
         if resource.runtime is not None:
             yield resource.runtime, PUBLIC
     yield health.router, PUBLIC
+    yield openai.router, NONE_PUBLIC
 
 
 def jobs() -> list[AnyJob]:

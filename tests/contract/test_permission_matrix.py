@@ -25,6 +25,7 @@ from tests.support.wheels import Index
 # (`execute`, for which the contract does not look at the owner) and stores (`read_state`,
 # `write_state`: of states that are their own, or shared).
 SHARED_BY_DEFAULT = {
+    "GET /adapters/openai/v1/models/{model_id}",
     "GET /api/v1/agents/{namespace}/{name}",
     "POST /agents/{namespace}/{agent_name}/chats",
     "POST /agents/{namespace}/{agent_name}/chats/batch",
@@ -50,6 +51,7 @@ TELLS_WEBHOOKS = {"POST /webhooks/{path}"}
 ONE_RIGHT = "sinas.executions.read:own"
 # Calls of user code and models; nobody answers them without a worker.
 NEEDS_WORKER = {
+    "POST /adapters/openai/v1/chat/completions",
     "POST /agents/{namespace}/{agent_name}/invoke",
     "POST /chats/{chat_id}/messages",
     "POST /chats/{chat_id}/messages/stream",
@@ -110,7 +112,10 @@ def assert_sound(answers: dict[str, httpx.Response]) -> None:
     assert {n: t for n, t in broken.items() if not n.endswith("/health")} == {}
     for name, answer in answers.items():
         if answer.is_client_error:
-            assert answer.json()["detail"], name
+            body = answer.json()
+            # The adapter's errors have OpenAI's shape.
+            is_foreign = "/adapters/openai/" in name
+            assert body["error"]["message"] if is_foreign else body["detail"], name
 
 
 def assert_tells_nothing(answers: dict[str, httpx.Response]) -> None:

@@ -71,6 +71,10 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("POST", "/api/v1/workers/scale"): {"target_count": 1},
     ("POST", "/agents/{namespace}/{agent_name}/chats/batch"): {"inputs": [{"message": "hello"}]},
+    ("POST", "/adapters/openai/v1/chat/completions"): {
+        "model": f"agent:{NAMESPACE}/agent",
+        "messages": [{"role": "user", "content": "hello"}],
+    },
     ("POST", "/agents/{namespace}/{agent_name}/invoke"): {"message": "hello"},
     ("POST", "/chats/{chat_id}/messages"): {"content": "hello"},
     ("POST", "/chats/{chat_id}/messages/stream"): {"content": "hello"},
@@ -138,6 +142,7 @@ def nowhere() -> World:
         "tool_call_id",
         "path",
         "key",
+        "model_id",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -223,6 +228,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         {
             "namespace": NAMESPACE,
             "agent_name": agent.name,
+            "model_id": f"agent:{NAMESPACE}/{agent.name}",
             "artifact_id": str(artifact.id),
             "chat_id": str(chat.id),
             "dependency_id": str(dependency.id),

@@ -33,6 +33,7 @@ ROWS = (
     "p08_turns_16",
     "p09_streams_64",
     "p10_tool_turn",
+    "p11_adapter",
     "p21_round_trips",
     "queue_drain",
     "p06_p22_endurance",

@@ -25,8 +25,6 @@ second. Run it with `make bench`, or one row with its command.
 |---|---|---|---|---|---|---|---|---|
 {lines}
 
-P11 is not measured: the OpenAI adapter has no operations yet.
-
 ## How each row is measured
 
 {details}

@@ -67,6 +67,8 @@ class Opening:
             max_tokens=asked.limit(agent.max_tokens if agent else None),
             extra={**(agent.provider_overrides if agent else {}), **asked.extra},
             timeout_seconds=limits.llm_timeout_seconds,
+            max_retries=limits.llm_max_retries,
+            retry_seconds=limits.llm_retry_seconds,
         )
 
 

@@ -37,6 +37,9 @@ class ModelRequest:
             the other fields say.
         timeout_seconds: Longest silence, also before the first byte. A slow but steady
             answer may take as long as it likes.
+        max_retries: How often it is asked again after a failure that may pass, as long as
+            nothing was answered.
+        retry_seconds: No attempt begins later than this after the first one.
     """
 
     provider: Provider
@@ -48,6 +51,8 @@ class ModelRequest:
     response_format: JsonObject | None = None
     extra: JsonObject = field(default_factory=dict)
     timeout_seconds: float = 120.0
+    max_retries: int = 0
+    retry_seconds: float = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from sinas.llm.mistral import mistral_messages
 from sinas.llm.openai_wire import OpenAiWire
 from sinas.llm.pool import StreamPool
 from sinas.llm.relay import OpenAiRelay
+from sinas.llm.retrying import retried
 from sinas.llm.traced import traced, traced_direct
 from sinas.tracing.spans import NO_TRACER, Tracer
 
@@ -39,6 +40,9 @@ class LlmClient(LanguageModel):
 
     @override
     def stream(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
+        return retried(self._attempt, request) if request.max_retries else self._attempt(request)
+
+    def _attempt(self, request: ModelRequest) -> AsyncGenerator[Delta, None]:
         stream = self._stream(request)
         return traced(self._tracer, request, stream) if self._tracer.is_on else stream
 

@@ -54,6 +54,10 @@ class RefusedError(UpstreamError):
         self.details = details
 
 
+class LostError(UpstreamError):
+    """The provider could not be reached, or the connection ended before the answer did."""
+
+
 def failure(request: Asked, what: str, *, status: int | None = None) -> UpstreamError:
     """The error for `what`, a predicate that follows the name of provider and model.
 
@@ -150,12 +154,13 @@ def broken(request: Asked, error: Exception, *, started: bool) -> UpstreamError:
     """The connection failed or the provider fell silent; `started`: in the midst of an answer."""
     match error:
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
-            what = f"could not be reached at {host_of(request)}: timed out"
+            return _lost(request, f"could not be reached at {host_of(request)}: timed out")
         case httpx.TimeoutException() | TimeoutError():
             when = "in the middle of its answer" if started else "before its answer"
             what = f"was silent for {request.timeout_seconds:g} seconds {when}"
         case httpx.ConnectError():
-            what = f"could not be reached at {host_of(request)}: {cause_of(error)}"
+            where = host_of(request)
+            return _lost(request, f"could not be reached at {where}: {cause_of(error)}")
         case httpx.UnsupportedProtocol() | httpx.InvalidURL():
             what = "has an endpoint that is not an http or https URL"
         case httpx.LocalProtocolError():
@@ -163,13 +168,17 @@ def broken(request: Asked, error: Exception, *, started: bool) -> UpstreamError:
         case _ if started:
             return cut(request)
         case _:
-            what = f"closed the connection without an answer ({cause_of(error)})"
+            return _lost(request, f"closed the connection without an answer ({cause_of(error)})")
     return failure(request, what)
 
 
-def cut(request: Asked) -> UpstreamError:
+def cut(request: Asked) -> LostError:
     """The stream ended before the answer did."""
-    return failure(request, "cut its answer off before the end: the connection closed")
+    return _lost(request, "cut its answer off before the end: the connection closed")
+
+
+def _lost(request: Asked, what: str) -> LostError:
+    return LostError(_sentence(request, what))
 
 
 def host_of(request: Asked) -> str:

@@ -286,3 +286,25 @@ class ChatSettings(Group):
     llm_timeout_seconds: float = Field(
         120.0, description="Longest silence of an LLM upstream before the turn fails."
     )
+    llm_max_retries: int = Field(
+        2,
+        ge=0,
+        description="How often a model is asked again that failed in a way that may pass (429, 5xx, "
+        "no connection) before it answered anything.",
+    )
+    llm_retry_seconds: float = Field(
+        20.0,
+        description="How long after the first attempt a model may be asked again; a provider that "
+        "asks to wait for longer (Retry-After) is not.",
+    )
+    llm_max_answer_chars: int = Field(
+        4_000_000,
+        description="Characters of one answer of a model, its tool calls included; a longer one "
+        "fails the turn.",
+    )
+    max_tool_calls: int = Field(
+        256, ge=1, description="Tool calls in one answer of a model; more fail the turn."
+    )
+    max_parallel_tool_calls: int = Field(
+        10, ge=1, description="Tool calls of one answer that run at once; the others wait."
+    )

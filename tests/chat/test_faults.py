@@ -13,6 +13,12 @@ pytestmark = pytest.mark.usefixtures("agent_worker")
 WORKS = words(2)
 
 
+@pytest.fixture(autouse=True)
+def asked_once(monkeypatch: pytest.MonkeyPatch, talks: Talks) -> None:
+    """What is told when asking again is over; `test_upstreams` is about that."""
+    monkeypatch.setitem(vars(talks.context.settings.chat), "llm_max_retries", 0)
+
+
 async def works_again(talks: Talks, talk: Talk) -> None:
     talks.llm.script("scripted", [WORKS])
     assert text_of(await talk.stream("next")) == WORKS.text

@@ -125,7 +125,7 @@ async def test_parts_are_a_message_too(talks: Talks) -> None:
 @pytest.mark.parametrize(
     ("answer", "status", "says"),
     [
-        (Answer(status=500), 502, "HTTP 500"),
+        (Answer(status=400), 502, "HTTP 400"),
         (Answer(chunks=("a", "b"), hold_after=1), 504, "timed out"),
     ],
 )

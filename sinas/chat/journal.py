@@ -25,6 +25,7 @@ from sinas.chat.statements import (
     FINISH_CALL,
     HISTORY,
     LAST_CALLS,
+    QUESTION,
     SUBJECT,
 )
 from sinas.chat.suspending import Suspensions
@@ -47,10 +48,8 @@ from sinas.models import (
 )
 from sinas.tools.base import Waits
 
-# Rows read beyond the window, so that a round that begins before it is whole; and how much of
-# the chat to read when a round had more calls than that.
+# Rows read beyond the window, so that a round that begins before it is whole.
 _SLACK = 20
-_RESULT_FACTOR = 3
 _LINE = Line.__slots__[:-1]  # in the order of HISTORY's columns; pictures come later
 _BEFORE_LINE = 2  # columns of HISTORY that are not the line's
 
@@ -127,27 +126,25 @@ class Journal:
     async def history(self, session: AsyncSession, window: int) -> list[Line]:
         """The newest messages, oldest first; enough rows for `window` messages with all results.
 
+        What the user said last is among them, however long the rounds since.
+
         Messages of later turns are left out: they were sent while this one ran. Those of one
         turn stay together, as if each had been sent when the one before had ended.
         """
-        rows = await self._newest(session, window + _SLACK)
-        if len(rows) == window + _SLACK and _results_without_call(rows) > _SLACK:
-            rows = await self._newest(session, (window + _SLACK) * _RESULT_FACTOR)
+        keys = {"chat_id": self.turn.chat_id, "turn_id": self.turn.id, "seq": self.turn.seq}
+        most = window + _SLACK
+        rows = list((await session.execute(HISTORY, {**keys, "rows": most})).all())
+        if len(rows) == most and _results_without_call(rows) > _SLACK:
+            most += self._app.settings.chat.max_tool_calls
+            rows = list((await session.execute(HISTORY, {**keys, "rows": most})).all())
+        if len(rows) == most and all(row.role != "user" for row in rows):
+            rows += (await session.execute(QUESTION, keys)).all()
         rows.reverse()
         rows.sort(key=lambda row: row[0] or 0)
         if rows:
             self.seen_injected = rows[0].injected
         lines = [Line(**dict(zip(_LINE, row[_BEFORE_LINE:], strict=True))) for row in rows]
         return await with_pictures(session, self.turn.chat_id, lines)
-
-    async def _newest(self, session: AsyncSession, limit: int) -> list[Row[Any]]:
-        keys = {
-            "chat_id": self.turn.chat_id,
-            "turn_id": self.turn.id,
-            "seq": self.turn.seq,
-            "rows": limit,
-        }
-        return list((await session.execute(HISTORY, keys)).all())
 
     async def last_calls(self, session: AsyncSession) -> list[ToolCall]:
         """The calls of this turn's newest round in order, finished ones too."""

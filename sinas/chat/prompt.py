@@ -66,7 +66,7 @@ def build(
     Pair-complete: every call of an assistant message is followed at once by exactly one
     result, in the calls' order, wherever the result was stored; a missing one is reported as
     interrupted. Results whose call is outside the window are left out, and a window never
-    starts with results. Of results that the model has answered to already, only the newest
+    starts with results; what the user said last is sent however much followed. Of results that the model has answered to already, only the newest
     `inline` stay whole: older long ones become a line that says how to read them again.
 
     Raises:
@@ -140,6 +140,9 @@ def _conversation(history: Sequence[Line], window: int) -> list[JsonObject]:
             break
         kept.append(group)
         size += len(group)
+    if all(group[0]["role"] != "user" for group in kept):
+        question = next((line for line in reversed(spoken) if line.role == "user"), None)
+        kept += [] if question is None else [_group(question, results)]
     return [message for group in reversed(kept) for message in group]
 
 

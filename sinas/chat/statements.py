@@ -169,7 +169,7 @@ execution whose code sent the message, and whether one of the chat waits for inp
 
 _this = aliased(Turn)
 _injected = select(_this.injected).where(_this.id == bindparam("turn_id")).scalar_subquery()
-HISTORY: Final = (
+_history = (
     select(
         Turn.seq.label("turn_seq"),
         _injected.label("injected"),
@@ -185,10 +185,13 @@ HISTORY: Final = (
         or_(Turn.seq.is_(None), Turn.seq <= bindparam("seq")),
     )
     .order_by(Message.seq.desc())
-    .limit(bindparam("rows"))
 )
+HISTORY: Final = _history.limit(bindparam("rows"))
 """The newest messages, newest first, without those of later turns; and how many were injected
 into this one."""
+
+QUESTION: Final = _history.where(Message.role == "user").limit(1)
+"""The newest of them that a user wrote."""
 
 LAST_CALLS: Final = (
     select(ToolCall)

@@ -89,7 +89,15 @@ def test_the_window_never_splits_a_round(window: int, expected: list[str]) -> No
 
 def test_the_newest_round_is_sent_even_when_it_is_larger_than_the_window() -> None:
     history = [user("a"), asked("1", "2", "3"), *(result(i) for i in "123")]
-    assert shape(history, 2) == ["assistant", "tool:1", "tool:2", "tool:3"]
+    assert shape(history, 2) == ["user", "assistant", "tool:1", "tool:2", "tool:3"]
+
+
+def test_what_the_user_said_last_is_sent_however_much_followed() -> None:
+    rounds = [line for i in "123456" for line in (asked(i), result(i))]
+    history = [user("old"), said("b"), user("new"), *rounds]
+    messages = build(NOTHING, history, 4)
+    assert shape(history, 4) == ["user", "assistant", "tool:5", "assistant", "tool:6"]
+    assert messages[0]["content"] == "new"
 
 
 def test_a_missing_result_is_reported() -> None:

@@ -9,6 +9,8 @@ from sinas.kit.json_types import JsonObject
 from sinas.llm.assemble import TurnText
 from sinas.llm.base import Delta, ModelRequest, Usage
 from sinas.llm.client import LlmClient
+from sinas.llm.failures import failure
+from sinas.settings import ChatSettings
 
 
 @dataclass(slots=True)
@@ -99,19 +101,26 @@ def _put(writer: ChannelWriter, delta: Delta) -> None:
 
 
 async def stream_answer(
-    llm: LlmClient, request: ModelRequest, writer: ChannelWriter, replay: Replay, answer: TurnText
+    llm: LlmClient,
+    request: ModelRequest,
+    writer: ChannelWriter,
+    replay: Replay,
+    answer: TurnText,
+    limits: ChatSettings,
 ) -> None:
     """Ask the model; every delta goes to `writer` and into `answer`.
 
     When this is cancelled or raises, `answer` holds what came until then.
 
     Raises:
-        UpstreamError: The provider failed; see `LanguageModel.stream`.
+        UpstreamError: The provider failed; see `LanguageModel.stream`. Or its answer is longer,
+            or makes more tool calls, than `limits` allow.
     """
     stream = llm.stream(request)
     try:
         async for delta in stream:
             answer.add(delta)
+            _require_within(limits, request, answer)
             if replay.is_over:
                 _put(writer, delta)
             else:
@@ -122,6 +131,17 @@ async def stream_answer(
         if close is not None:
             # Also when cancelled: the provider must not go on generating for nobody.
             await asyncio.shield(close())
+
+
+def _require_within(limits: ChatSettings, request: ModelRequest, answer: TurnText) -> None:
+    if answer.call_count > limits.max_tool_calls:
+        what = f"made more than {limits.max_tool_calls} tool calls in one answer (MAX_TOOL_CALLS)"
+    elif answer.size > limits.llm_max_answer_chars:
+        most = limits.llm_max_answer_chars
+        what = f"answered with more than {most} characters (LLM_MAX_ANSWER_CHARS)"
+    else:
+        return
+    raise failure(request, what)
 
 
 def difference(after: JsonObject, before: JsonObject) -> JsonObject:

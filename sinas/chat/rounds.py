@@ -132,13 +132,18 @@ class Round:
     async def run(self, rows: Sequence[ToolCall], begun: Sequence[ToolCall] = ()) -> bool:
         """Run journalled calls, side by side unless they must not. True when one ends elsewhere."""
         one_by_one = [row for row in rows if self._is_sequential(row)]
+        begun_keys = {row.id for row in begun}
+        slots = asyncio.Semaphore(self.app.settings.chat.max_parallel_tool_calls)
+
+        async def in_slot(row: ToolCall) -> bool:
+            async with slots:
+                return await self._run(row, is_begun=row.id in begun_keys)
+
         async with asyncio.TaskGroup() as group:
             beside = [
-                group.create_task(self._run(row, is_begun=row in begun))
-                for row in rows
-                if row not in one_by_one
+                group.create_task(in_slot(row)) for row in rows if not self._is_sequential(row)
             ]
-            waits = [await self._run(row, is_begun=row in begun) for row in one_by_one]
+            waits = [await self._run(row, is_begun=row.id in begun_keys) for row in one_by_one]
         return any(waits) or any(task.result() for task in beside)
 
     async def _run(self, row: ToolCall, *, is_begun: bool) -> bool:

@@ -219,7 +219,14 @@ class _Run:
 
     async def _answer_to(self, request: ModelRequest) -> None:
         try:
-            await stream_answer(self.app.llm, request, self.writer, self.replay, self.answer)
+            await stream_answer(
+                self.app.llm,
+                request,
+                self.writer,
+                self.replay,
+                self.answer,
+                self.app.settings.chat,
+            )
         except SinasError:
             self.usage.errors += 1
             raise

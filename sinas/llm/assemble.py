@@ -42,6 +42,9 @@ class ToolCallAssembler:
         self._open: list[_Open] = []
         self._by_index: dict[int, _Open] = {}
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def add(self, delta: ToolCallDelta) -> None:
         """Take the next piece."""
         call = self._find(delta)
@@ -104,10 +107,12 @@ class TurnText:
 
     Attributes:
         finish_reason: None while the answer runs, and after it where the provider gave none.
+        size: Characters so far: text, reasoning, names and arguments of calls.
     """
 
     finish_reason: str | None = None
     usage: Usage | None = None
+    size: int = 0
     _content: list[str] = field(default_factory=list)
     _thinking: list[str] = field(default_factory=list)
     _calls: ToolCallAssembler = field(default_factory=ToolCallAssembler)
@@ -116,12 +121,20 @@ class TurnText:
         """Take the next delta."""
         if delta.content:
             self._content.append(delta.content)
+            self.size += len(delta.content)
         if delta.thinking:
             self._thinking.append(delta.thinking)
+            self.size += len(delta.thinking)
         for call in delta.tool_calls:
             self._calls.add(call)
+            self.size += len(call.name or "") + len(call.arguments)
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.usage = delta.usage or self.usage
+
+    @property
+    def call_count(self) -> int:
+        """How many calls have begun."""
+        return len(self._calls)
 
     @property
     def content(self) -> str:

@@ -65,6 +65,7 @@ class Opening:
             if asked.temperature is not None
             else (agent.temperature if agent else None),
             max_tokens=asked.limit(agent.max_tokens if agent else None),
+            response_format=asked.response_format,
             extra={**(agent.provider_overrides if agent else {}), **asked.extra},
             timeout_seconds=limits.llm_timeout_seconds,
             max_retries=limits.llm_max_retries,

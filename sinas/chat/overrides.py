@@ -14,6 +14,7 @@ class Overrides:
         instructions: Texts after the agent's prompt, in order.
         max_tokens: Counts only below the agent's own.
         output_schema: JSON Schema of the answer, in place of the agent's.
+        response_format: How a provider is told of it, in OpenAI's format.
         extra: Free parameters of the provider (`top_p`, `seed`, …), over the agent's.
     """
 
@@ -21,6 +22,7 @@ class Overrides:
     temperature: float | None = None
     max_tokens: int | None = None
     output_schema: JsonObject | None = None
+    response_format: JsonObject | None = None
     extra: JsonObject = field(default_factory=dict)
 
     @classmethod

@@ -146,6 +146,7 @@ class JsonSchemaFormat(Lenient):
     """The schema of the answer."""
 
     name: str | None = None
+    description: str | None = None
     json_schema: JsonObject | None = Field(None, alias="schema")
     strict: bool | None = None
 
@@ -331,6 +332,7 @@ def error_responses() -> dict[int | str, dict[str, Any]]:
         401: "No API key or token, or none that is valid now",
         403: "Not granted",
         404: "No such model, or none that you may use",
+        409: "The state of a chat or session does not allow it",
         413: "The request is too large",
         422: "The provider does not take the request",
         429: "Too many requests",

@@ -130,6 +130,7 @@ def _overrides(request: ChatCompletionRequest) -> Overrides:
         temperature=request.temperature,
         max_tokens=request.max_completion_tokens or request.max_tokens,
         output_schema=_schema(request.response_format),
+        response_format=_format(request.response_format),
         extra=extra,
     )
 
@@ -151,6 +152,12 @@ def _schema(wanted: ResponseFormat | None) -> JsonObject | None:
                 raise BadParameterError(where, error.message) from error
             return schema
     return None
+
+
+def _format(wanted: ResponseFormat | None) -> JsonObject | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    return wanted.model_dump(by_alias=True, exclude_none=True)
 
 
 def _history(messages: Sequence[RequestMessage]) -> Iterator[Said]:

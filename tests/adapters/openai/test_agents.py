@@ -400,7 +400,14 @@ async def test_structured_output(clients: Clients) -> None:
     found = await client.chat.completions.parse(model=BOT, messages=HELLO, response_format=Order)
 
     assert found.choices[0].message.parsed == Order(number=7)
-    assert '"number"' in clients.llm.requests[0].body["messages"][0]["content"]
+    sent = clients.llm.requests[0].body
+    assert '"number"' in sent["messages"][0]["content"]
+    assert sent["response_format"]["json_schema"]["strict"] is True
+    assert "number" in sent["response_format"]["json_schema"]["schema"]["properties"]
+    await client.chat.completions.create(
+        model=BOT, messages=HELLO, response_format={"type": "json_object"}
+    )
+    assert clients.llm.requests[1].body["response_format"] == {"type": "json_object"}
 
 
 async def test_input_fills_the_prompt(clients: Clients) -> None:

@@ -108,6 +108,10 @@ def _import_litellm() -> Any:
     litellm.telemetry = False
     litellm.suppress_debug_info = True
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"litellm\b")
+    # Said when its models are built, which it leaves to their first use.
+    warnings.filterwarnings("ignore", "Item '.*' on TypedDict", category=UserWarning)
+    litellm.types.utils.Delta()
+    litellm.types.utils.Message()
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         # It prints requests and tracebacks to stderr; what matters reaches us as exceptions.
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -18,10 +18,8 @@ from tests.support.llm_upstream import LlmUpstream
 
 WIRES: tuple[ProviderType, ...] = ("anthropic", "mistral", "ollama")
 HELLO = Answer(chunks=("hel", "lo"), usage=(3, 2))
-# litellm reads deprecated pydantic attributes when tools are offered, and builds models late.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Accessing the 'model_:DeprecationWarning", "ignore:Item '.*' on TypedDict:UserWarning"
-)
+# litellm reads deprecated pydantic attributes when tools are offered.
+pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
 every_wire = pytest.mark.parametrize("wire", WIRES)
 
 

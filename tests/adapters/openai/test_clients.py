@@ -83,9 +83,7 @@ async def test_the_node_sdk(clients: Clients, node_folder: Path) -> None:
         await held.disconnected.wait()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Accessing the 'model_:DeprecationWarning", "ignore:Item '.*' on TypedDict:UserWarning"
-)
+@pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
 async def test_litellm(clients: Clients, through_litellm: LitellmClient) -> None:
     """A gateway in front of Sinas."""
     await clients.provider()

@@ -267,7 +267,6 @@ async def test_the_longest_provider_name_is_meant(clients: Clients) -> None:
     assert completion.choices[0].message.content == "hi"
 
 
-@pytest.mark.filterwarnings("ignore:Item '.*' on TypedDict:UserWarning")
 async def test_a_provider_with_a_wire_of_its_own(clients: Clients, llm: LlmUpstream) -> None:
     await clients.provider("claude", provider_type="anthropic", endpoint=llm.url)
     client = await clients()

@@ -197,7 +197,6 @@ async def test_no_sql_in_an_answer(http: httpx.AsyncClient, statement: str) -> N
     [
         ("GET", "/nowhere", 404),
         ("GET", "/api/v1/nowhere", 404),
-        ("GET", "/adapters/openai/nowhere", 404),
         ("DELETE", "/health", 405),
         ("POST", "/api/v1/openapi.json", 405),
         ("GET", "/static/swagger/nowhere.js", 404),

@@ -8,6 +8,7 @@ import orjson
 
 from sinas.kit.json_types import JsonObject
 from sinas.llm.base import Provider, Usage
+from sinas.llm.failures import RefusedError
 from sinas.llm.openai_chunks import Foreign
 
 DONE_EVENT: Final = b"data: [DONE]\n\n"
@@ -56,6 +57,19 @@ class DirectAnswer:
     whole: bytes | None = None
     pieces: AsyncGenerator[bytes, None] | None = None
     usage: Usage | None = None
+
+
+def encoded(body: JsonObject) -> bytes:
+    """The JSON of a request's body.
+
+    Raises:
+        RefusedError: 400: it is nested deeper than JSON writers go.
+    """
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:
+        message = "The request is nested too deeply, or holds text that is not valid Unicode."
+        raise RefusedError(message, status=400, retry_after=None, details={}) from error
 
 
 def event_of(chunk: object) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from sinas.errors import UpstreamError
-from sinas.llm.direct import DONE_EVENT, DirectAnswer, DirectRequest, event_of
+from sinas.llm.direct import DONE_EVENT, DirectAnswer, DirectRequest, encoded, event_of
 from sinas.llm.failures import RefusedError, broken, cut, failure
 from sinas.llm.litellm_client import (
     ANTHROPIC_MAX_TOKENS,
@@ -110,7 +110,7 @@ def arguments_of(request: DirectRequest) -> dict[str, Any]:
     """Arguments of `litellm.acompletion`."""
     provider, body = request.provider, request.body
     # A copy: litellm edits what it is given in place.
-    given = orjson.loads(orjson.dumps(body))
+    given = orjson.loads(encoded(body))
     arguments: dict[str, Any] = {
         name: value for name, value in given.items() if name in _PASSED and value is not None
     }

@@ -21,6 +21,7 @@ from sinas.llm.direct import (
     DirectAnswer,
     DirectRequest,
     chunks_of_whole,
+    encoded,
     event_of,
 )
 from sinas.llm.failures import broken, cut, failure, refused, shorten
@@ -135,7 +136,7 @@ def _body(request: DirectRequest, *, adds_usage: bool) -> bytes:
         given = body.get("stream_options")
         options = given if isinstance(given, dict) else {}
         body["stream_options"] = {**options, "include_usage": True}
-    return orjson.dumps(body)
+    return encoded(body)
 
 
 async def _read_whole(request: DirectRequest, response: httpx.Response) -> bytes:

@@ -179,7 +179,7 @@ class ChatCompletionRequest(BaseModel):
         None,
         description="`agent:namespace/name`, or `provider/model`; the default agent if left out.",
     )
-    messages: Annotated[list[RequestMessage], Field(min_length=1)]
+    messages: Annotated[list[RequestMessage], Field(min_length=1, max_length=10_000)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None

@@ -261,6 +261,49 @@ async def test_a_provider_that_is_not_there(clients: Clients) -> None:
     assert caught.value.status_code == 502
 
 
+@pytest.mark.parametrize("model", ["mine/echo", "claude/echo", "agent:shop/bot"])
+async def test_a_body_without_end(clients: Clients, as_: SignIn, model: str) -> None:
+    await clients.provider()
+    await clients.provider("claude", provider_type="anthropic", endpoint=clients.llm.url)
+    await clients.agent()
+    admin = await as_("admin")
+    deep = b"[" * 900 + b"]" * 900
+    message = b'{"role": "user", "content": "x"}'
+    bodies = [
+        b'{"model": "%b", "messages": [%b], "sinas": {"input": {"a": %b}}, "stop": %b}',
+        b'{"model": "%b", "messages": [%b], "tools": %b, "response_format": %b}',
+    ]
+
+    for body in bodies:
+        response = await admin.post(
+            COMPLETIONS, content=body % (model.encode(), message, deep, deep)
+        )
+        assert response.status_code == 400, response.text
+        error_of(response)
+    many = b",".join([message] * 10_001)
+    response = await admin.post(
+        COMPLETIONS, content=b'{"model": "agent:shop/bot", "messages": [%b]}' % many
+    )
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "messages"
+
+
+async def test_a_deep_input(clients: Clients, as_: SignIn) -> None:
+    await clients.agent()
+    admin = await as_("admin")
+    deep = b"[" * 400 + b"]" * 400
+    body = b'{"model": "agent:shop/bot", "messages": [{"role": "user", "content": "x"}], %b}'
+
+    for field in (b'"sinas": {"input": {"a": %b}}', b'"logit_bias": {"a": %b}', b'"tools": %b'):
+        response = await admin.post(COMPLETIONS, content=body % (field % deep))
+        assert response.status_code == 400, response.text
+    schema = (
+        b'"response_format": {"type": "json_schema", "json_schema": {"schema": {"default": %b}}}'
+    )
+    response = await admin.post(COMPLETIONS, content=body % (schema % deep))
+    assert response.status_code == 400, response.text
+
+
 async def test_a_fault_of_ours(
     clients: Clients, as_: SignIn, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:

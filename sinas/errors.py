@@ -12,6 +12,7 @@ SinasError
 ├── PayloadTooLargeError      a body above the limit of its route
 ├── RateLimitedError          too many attempts; carries the wait
 ├── UpstreamError             an LLM provider or other remote answered badly
+│   └── OutputInvalidError    a model's answer breaks the agent's output schema
 ├── UnavailableError          a part of the platform is down or full; try again
 ├── DeadlineError             the time limit of the operation passed
 ├── LeaseLostError            another worker took this work over; stop silently
@@ -123,6 +124,12 @@ class UpstreamError(SinasError):
     def __init__(self, message: str, *, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class OutputInvalidError(UpstreamError):
+    """A model's answer does not match the agent's output schema, also when asked again."""
+
+    code = "output_invalid"
 
 
 class UnavailableError(SinasError):

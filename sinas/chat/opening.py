@@ -8,8 +8,10 @@ from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
 from sinas.chat.journal import Journal, Subject
 from sinas.chat.overrides import Overrides
 from sinas.chat.prompt import Instructions, Line, build
+from sinas.chat.structured import response_format
 from sinas.context import AppContext, WorkerContext
 from sinas.errors import InvalidInputError
+from sinas.kit.json_types import JsonObject
 from sinas.llm.base import ModelRequest, Provider
 from sinas.llm.convert import convert_messages, dialect_of
 from sinas.models import ToolCall
@@ -35,8 +37,28 @@ class Opening:
     last_calls: list[ToolCall]
     emitted: Emitted
 
-    def request(self, app: AppContext, history: list[Line]) -> ModelRequest:
+    @property
+    def output_schema(self) -> JsonObject:
+        """What the final answer must match; empty for anything."""
+        agent = self.subject.agent
+        return self.overrides.output_schema or (agent.output_schema if agent else {})
+
+    def request(
+        self,
+        app: AppContext,
+        history: list[Line],
+        *,
+        with_tools: bool = True,
+        with_format: bool = True,
+    ) -> ModelRequest:
         """The question to the model, for any round.
+
+        Args:
+            app: For the limits and the provider's key.
+            history: What was said so far.
+            with_tools: Whether the agent's tools are offered.
+            with_format: Whether the provider is told the form of the answer; the system message
+                says it in any case.
 
         Raises:
             InvalidInputError: The agent's template, provider or model does not work.
@@ -44,10 +66,12 @@ class Opening:
         subject, asked = self.subject, self.overrides
         provider, model = _model(app, subject)
         agent, chat = subject.agent, subject.chat
+        name = f"{chat.agent_namespace}/{chat.agent_name}"
+        form = asked.response_format or response_format(name, self.output_schema, provider.type)
         instructions = Instructions(
-            agent=f"{chat.agent_namespace}/{chat.agent_name}",
+            agent=name,
             system_prompt=agent.system_prompt if agent else None,
-            output_schema=asked.output_schema or (agent.output_schema if agent else {}),
+            output_schema=self.output_schema,
             agent_input=chat.agent_input,
             user={"id": str(subject.principal.user_id), "email": subject.principal.email},
             sections=(*self.sections, *asked.instructions),
@@ -60,12 +84,12 @@ class Opening:
             provider=provider,
             model=model,
             messages=convert_messages(messages, dialect_of(provider.type, model)),
-            tools=self.tools.schemas(),
+            tools=self.tools.schemas() if with_tools else [],
             temperature=asked.temperature
             if asked.temperature is not None
             else (agent.temperature if agent else None),
             max_tokens=asked.limit(agent.max_tokens if agent else None),
-            response_format=asked.response_format,
+            response_format=form if with_format else None,
             extra={**(agent.provider_overrides if agent else {}), **asked.extra},
             timeout_seconds=limits.llm_timeout_seconds,
             max_retries=limits.llm_max_retries,

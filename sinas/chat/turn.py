@@ -15,10 +15,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from sinas.chat import events
+from sinas.chat import events, structured
 from sinas.chat.answer import Replay, TurnUsage, stream_answer
 from sinas.chat.approving import ApprovalRules
-from sinas.chat.channel import ChannelWriter, Emitted
+from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
 from sinas.chat.delegating import settle_delegated
 from sinas.chat.journal import Journal
 from sinas.chat.opening import Opening, open_turn
@@ -28,9 +28,15 @@ from sinas.chat.rounds import Round
 from sinas.chat.suspending import announce_turn, waiting_ids
 from sinas.chat.traces import say_answer, say_opening, turn_span
 from sinas.context import TURN_STOP_PREFIX, WorkerContext
-from sinas.errors import DeadlineError, LeaseLostError, SinasError, UpstreamError
+from sinas.errors import (
+    DeadlineError,
+    LeaseLostError,
+    OutputInvalidError,
+    SinasError,
+    UpstreamError,
+)
 from sinas.llm.assemble import TurnText
-from sinas.llm.base import ModelRequest
+from sinas.llm.base import Delta, ModelRequest
 from sinas.models import Turn, TurnStatus
 from sinas.queue.job import Queue, job
 from sinas.queue.signals import RESYNC, Listener
@@ -43,6 +49,7 @@ _UNSAID = "The turn failed for a reason that was logged."
 _ABANDON_RETRY_SECONDS = 1.0
 # What servers answer when a model cannot see: they do not agree on it.
 _NO_PICTURES = frozenset({400, 404, 413, 415, 422, 500, 501})
+_NO_FORMAT = frozenset({400, 422})
 # `suspended`: only people can bring it on. `delegated`: sub-agents work for it.
 Ending: TypeAlias = Literal["completed", "suspended", "delegated"]
 
@@ -97,6 +104,7 @@ class _Run:
         self.limit = asyncio.timeout(self.turn.timeout_seconds)
         self.stopped = self.turn.stop_requested
         self.blind = False
+        self.formless = False
 
     async def to_its_end(self, stops: Listener) -> None:
         """Work with the writer and the stop watch beside it."""
@@ -166,6 +174,7 @@ class _Run:
             # the channel too, even when this worker dies between the two.
             await self.writer.flush()
             if not made:
+                await self._hold_to_schema(opening, history)
                 if await self._completed():
                     return "completed"
             else:
@@ -203,19 +212,70 @@ class _Run:
         self.writer.put(events.round_suspended(waiting_ids(rows), self.turn.channel_id))
         return "suspended" if state is TurnStatus.WAITING else "delegated"
 
-    async def _ask(self, opening: Opening, history: list[Line]) -> None:
+    async def _ask(self, opening: Opening, history: list[Line], *, with_tools: bool = True) -> None:
         if self.blind:
             history = [replace(line, pictures=()) for line in history]
+        request = opening.request(
+            self.app, history, with_tools=with_tools, with_format=not self.formless
+        )
         try:
-            await self._answer_to(opening.request(self.app, history))
+            await self._answer_to(request)
         except UpstreamError as error:
-            refused = error.status in _NO_PICTURES and not self.answer.content
-            if not refused or not any(line.pictures for line in history):
+            if self.answer.content or not self._can_do_without(request, history, error):
                 raise
+            await self._ask(opening, history, with_tools=with_tools)
+
+    def _can_do_without(
+        self, request: ModelRequest, history: list[Line], error: UpstreamError
+    ) -> bool:
+        """Whether the provider may answer when it is asked for less; notes what to leave out."""
+        if error.status in _NO_PICTURES and any(line.pictures for line in history):
             # Many models take no pictures. What the tool says of them is enough to go on.
             log.info("turn.pictures_refused", status=error.status)
             self.blind = True
-            await self._ask(opening, history)
+            return True
+        names_form = "response_format" in error.message or "json_schema" in error.message
+        if error.status in _NO_FORMAT and request.response_format is not None and names_form:
+            # The system message says it too, and the answer is checked.
+            log.info("turn.response_format_refused", status=error.status)
+            self.formless = True
+            return True
+        return False
+
+    async def _hold_to_schema(self, opening: Opening, history: list[Line]) -> None:
+        """Make the final answer match the agent's schema, by asking once more if it does not.
+
+        Raises:
+            OutputInvalidError: It does not match then either.
+        """
+        schema = opening.output_schema
+        if not structured.is_wanted(schema):
+            return
+        text = self.answer.content
+        if found := structured.faults(text, schema):
+            log.info("turn.output_repaired", faults=len(found))
+            await self._forget_answer()
+            told = [*history, *structured.repair(text, found)]
+            await self._ask(opening, told, with_tools=False)
+            await self.writer.flush()
+            text = self.answer.content
+            if found := structured.faults(text, schema):
+                raise OutputInvalidError(
+                    f"The model's answer does not match the agent's output_schema: {found[0]}"
+                )
+        clean = structured.content_of(text)
+        if clean != text:
+            await self._forget_answer()
+            whole = Delta(clean, finish_reason="stop")
+            self.answer.add(whole)
+            self.writer.put(events.message(clean, finish_reason="stop"))
+
+    async def _forget_answer(self) -> None:
+        """Take back what clients have of the current round."""
+        shown = await read_emitted(self.app.redis, self.turn.channel_id, self.turn.rounds)
+        await self.writer.discard(shown.partial)
+        self.writer.put(events.reset())
+        self._begin_round()
 
     async def _answer_to(self, request: ModelRequest) -> None:
         try:

@@ -12,6 +12,7 @@ from sinas.errors import (
     ConflictError,
     DeadlineError,
     InvalidInputError,
+    OutputInvalidError,
     SinasError,
     UnauthenticatedError,
     UnavailableError,
@@ -31,7 +32,14 @@ QUEUE_SECONDS = 60
 _LOOK_SECONDS = 5.0
 _RAISES: dict[str, type[SinasError]] = {
     cls.code: cls
-    for cls in (UpstreamError, DeadlineError, InvalidInputError, ConflictError, UnavailableError)
+    for cls in (
+        OutputInvalidError,
+        UpstreamError,
+        DeadlineError,
+        InvalidInputError,
+        ConflictError,
+        UnavailableError,
+    )
 }
 _SETTLED = frozenset({*TERMINAL_TURN, TurnStatus.WAITING})
 

@@ -21,7 +21,7 @@ pytest_plugins = [
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     # Before pytest-socket reads them: a test reaches nothing but this machine.
-    config.option.allow_hosts = "127.0.0.1,::1"
+    config.option.allow_hosts = "127.0.0.1,127.0.0.2,::1"
     config.option.allow_unix_socket = True
     worker = getattr(config, "workerinput", None)
     config.stash[RUN] = Run.begin() if worker is None else Run(Path(worker["run"]))

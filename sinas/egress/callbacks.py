@@ -13,8 +13,9 @@ import orjson
 import structlog
 
 from sinas.auth.tokens import AccessClaims, TokenSigner
-from sinas.egress.client import GuardedClient, usable_port
+from sinas.egress.client import GuardedClient
 from sinas.egress.policy import EgressError
+from sinas.egress.urls import usable_port
 from sinas.errors import BadRequestError, FieldError, UpstreamError
 from sinas.kit.json_types import JsonObject
 from sinas.kit.time import utcnow

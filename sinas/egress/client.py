@@ -1,26 +1,25 @@
-"""The HTTP client for addresses that users name: callbacks, and whatever else leaves for them.
+"""The HTTP client for addresses that users name: connectors, callbacks, documents.
 
 It connects only to addresses that an `EgressPolicy` has checked, whatever a name resolves to a
-moment later; certificates are verified against the name. It follows no redirects, since those
-would name a second address, and uses no proxy of the environment, which would resolve names itself.
+moment later; certificates are verified against the name. A redirect is a new request, checked as
+the first. It keeps no cookies, which would be one user's in another's request; it uses no proxy of
+the environment, which would resolve names itself; and it logs no URLs, which may carry keys.
 """
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpcore
 import httpx
-from typing_extensions import override
 
 from sinas.egress.policy import EgressPolicy
+from sinas.egress.redirects import Sending, followed
+from sinas.egress.transport import GuardedTransport
+from sinas.egress.urls import parse_url
 from sinas.errors import UpstreamError
 
-_MAX_CONNECTIONS = 100
-_MAX_IDLE = 20
-_IDLE_SECONDS = 15.0
 _FAILURES = (
     httpx.HTTPError,
     httpcore.NetworkError,
@@ -29,6 +28,20 @@ _FAILURES = (
     TimeoutError,
     OSError,
 )
+# Compressed, a small answer can be a large one.
+_ALWAYS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "Sinas"}
+
+
+class TimedOutError(UpstreamError):
+    """No whole answer came in time; what was asked may have been done."""
+
+
+class UnreachableError(UpstreamError):
+    """There was no connection: the server did not get the request."""
+
+
+class TooManyRedirectsError(UpstreamError):
+    """The server sends the request on and on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +71,7 @@ class GuardedClient:
     def __init__(self, policy: EgressPolicy, tls: ssl.SSLContext | None = None) -> None:
         self._policy = policy
         self._tls = tls
-        self._client: httpx.AsyncClient | None = None
+        self._transport: GuardedTransport | None = None
         self._opening = asyncio.Lock()
 
     async def request(
@@ -70,139 +83,88 @@ class GuardedClient:
         content: bytes | None = None,
         timeout_seconds: float = 30.0,
         max_bytes: int = 10 * 1024 * 1024,
+        max_redirects: int = 0,
     ) -> Answer:
-        """Send one request; redirects and error statuses are answers, too.
+        """Send one request; redirects that are not followed and error statuses are answers, too.
 
         Args:
-            method: Of HTTP.
+            method: Of HTTP, in capitals.
             url: `http` or `https`.
-            headers: Besides those every request has.
+            headers: Besides those every request has, or instead of them.
             content: The body.
             timeout_seconds: For everything together, from the resolver to the last byte.
             max_bytes: How much of the answer's body is kept.
+            max_redirects: How many are followed. Other origins get no credentials and no body.
 
         Raises:
-            EgressError: The URL leads to an address that may not be reached.
-            UpstreamError: The server cannot be reached, takes too long, or speaks no HTTP.
+            EgressError: The URL, or a redirect, leads to an address that may not be reached.
+            UpstreamError: The server cannot be reached, takes too long, sends the request on
+                without end, or speaks no HTTP.
         """
-        target = _target(url)
+        sending = Sending(
+            method=method, url=parse_url(url), headers=dict(headers or {}), content=content
+        )
         try:
             async with asyncio.timeout(timeout_seconds):
-                client = await self._opened()
-                async with client.stream(method, target, headers=headers, content=content) as got:
-                    body, is_whole = await _read(got, max_bytes)
+                for _ in range(max_redirects + 1):
+                    answer, onward = await self._exchange(sending, max_bytes, max_redirects > 0)
+                    if onward is None:
+                        return answer
+                    sending = onward
         except _FAILURES as error:
-            raise UpstreamError(_sentence(target.host, error, timeout_seconds)) from error
-        return Answer(
-            status=got.status_code, headers=dict(got.headers), body=body, is_whole=is_whole
+            raise _failure(sending.url.host, error, timeout_seconds) from error
+        raise TooManyRedirectsError(
+            f"'{sending.url.host}' redirects more than {max_redirects} times."
         )
 
     async def aclose(self) -> None:
         """Close what is open."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
 
-    async def _opened(self) -> httpx.AsyncClient:
-        """The client, made on first use: most processes never send anything."""
+    async def _exchange(
+        self, sending: Sending, max_bytes: int, may_follow: bool
+    ) -> tuple[Answer, Sending | None]:
+        """One request and its answer, and the request that a redirect asks for."""
+        transport = await self._opened()
+        got = await transport.handle_async_request(_request(sending))
+        try:
+            onward = None
+            if may_follow:
+                onward = followed(sending, got.status_code, got.headers.get("location"))
+            body, is_whole = (b"", True) if onward else await _read(got, max_bytes)
+        finally:
+            await got.aclose()
+        answer = Answer(
+            status=got.status_code, headers=dict(got.headers), body=body, is_whole=is_whole
+        )
+        return answer, onward
+
+    async def _opened(self) -> GuardedTransport:
+        """The transport, made on first use: most processes never send anything."""
         async with self._opening:
-            if self._client is None:
+            if self._transport is None:
                 if self._tls is None:
                     # A thread: reading the certificates takes as long as many requests.
                     self._tls = await asyncio.to_thread(httpx.create_ssl_context)
-                self._client = httpx.AsyncClient(
-                    transport=_Transport(_Backend(self._policy), self._tls),
-                    timeout=None,  # noqa: S113 - `request` has one for everything together
-                    follow_redirects=False,
-                    trust_env=False,
-                    # Compressed, a small answer can be a large one.
-                    headers={"User-Agent": "Sinas", "Accept-Encoding": "identity"},
-                )
-            return self._client
+                self._transport = GuardedTransport(self._policy, self._tls)
+            return self._transport
 
 
-class _Transport(httpx.AsyncBaseTransport):
-    """httpcore's pool, which httpx's own transport opens without a choice of backend."""
-
-    def __init__(self, backend: httpcore.AsyncNetworkBackend, tls: ssl.SSLContext) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls,
-            max_connections=_MAX_CONNECTIONS,
-            max_keepalive_connections=_MAX_IDLE,
-            keepalive_expiry=_IDLE_SECONDS,
-            network_backend=backend,
-        )
-
-    @override
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(
-                    scheme=request.url.raw_scheme,
-                    host=request.url.raw_host,
-                    port=request.url.port,
-                    target=request.url.raw_path,
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-            )
-        )
-        return httpx.Response(
-            answer.status,
-            headers=answer.headers,
-            stream=_Stream(answer),
-            extensions=answer.extensions,
-        )
-
-    @override
-    async def aclose(self) -> None:
-        await self._pool.aclose()
-
-
-class _Stream(httpx.AsyncByteStream):
-    def __init__(self, answer: httpcore.Response) -> None:
-        self._answer = answer
-
-    @override
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._answer.aiter_stream():
-            yield chunk
-
-    @override
-    async def aclose(self) -> None:
-        await self._answer.aclose()
-
-
-class _Backend(httpcore.AsyncNetworkBackend):
-    """Connects to checked addresses only; TLS, above it, still knows the name."""
-
-    def __init__(self, policy: EgressPolicy) -> None:
-        self._policy = policy
-        self._inner = httpcore.AnyIOBackend()
-
-    @override
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        failure: Exception = httpcore.ConnectError(host)
-        for address in await self._policy.resolve(host, port):
-            try:
-                return await self._inner.connect_tcp(
-                    str(address), port, timeout, local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-        raise failure
-
-    @override
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
+def _request(sending: Sending) -> httpx.Request:
+    given = {name.lower() for name in sending.headers}
+    headers = [
+        *((name, text) for name, text in _ALWAYS.items() if name.lower() not in given),
+        *sending.headers.items(),
+    ]
+    return httpx.Request(
+        sending.method,
+        sending.url,
+        # Bytes: httpx would refuse what is not ASCII, which servers may well take.
+        headers=[(name.encode(), text.encode()) for name, text in headers],
+        content=sending.content,
+    )
 
 
 async def _read(answer: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
@@ -214,31 +176,18 @@ async def _read(answer: httpx.Response, max_bytes: int) -> tuple[bytes, bool]:
     return bytes(body), True
 
 
-def _target(url: str) -> httpx.URL:
-    try:
-        target = httpx.URL(url)
-    except httpx.InvalidURL:
-        target = httpx.URL()
-    if target.scheme not in ("http", "https") or not target.host or not usable_port(target):
-        raise UpstreamError(
-            "The URL cannot be used; it must start with http:// or https:// and name a host."
-        )
-    return target
-
-
-def usable_port(url: httpx.URL) -> bool:
-    """Whether the URL names no port, or one that exists."""
-    return url.port is None or 0 < url.port < 65_536
-
-
-def _sentence(host: str, error: Exception, seconds: float) -> str:
+def _failure(host: str, error: Exception, seconds: float) -> UpstreamError:
+    if isinstance(error, httpcore.ConnectTimeout):
+        return UnreachableError(f"'{host}' cannot be reached.")
     if isinstance(error, TimeoutError | httpcore.TimeoutException):
-        return f"'{host}' did not answer within {seconds:g} seconds."
+        return TimedOutError(f"'{host}' did not answer within {seconds:g} seconds.")
     if isinstance(error, httpcore.ProtocolError | httpx.DecodingError):
-        return f"'{host}' did not answer in HTTP."
+        return UpstreamError(f"'{host}' did not answer in HTTP.")
     if _is_about_tls(error):
-        return f"'{host}' has no certificate that can be verified."
-    return f"'{host}' cannot be reached."
+        return UnreachableError(f"'{host}' has no certificate that can be verified.")
+    if isinstance(error, httpcore.ConnectError):
+        return UnreachableError(f"'{host}' cannot be reached.")
+    return UpstreamError(f"'{host}' cannot be reached.")
 
 
 def _is_about_tls(error: BaseException | None) -> bool:

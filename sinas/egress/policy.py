@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 from sinas.errors import SinasError
 from sinas.kit.addresses import Network, parse_networks
 from sinas.settings import Settings
+from sinas.settings.egress import AllowedHost
 
 Address = IPv4Address | IPv6Address
 Lookup = Callable[[str], Awaitable[list[Address]]]
@@ -64,6 +65,7 @@ class EgressPolicy:
 
     Args:
         allow: Networks that may be reached although they are private.
+        hosts: Names and networks likewise, some of them on one port only.
         deny: Host and port pairs that may never be reached: the platform's own stores, wherever
             they are.
         lookup: Resolves names.
@@ -74,15 +76,22 @@ class EgressPolicy:
         allow: Sequence[Network] = (),
         deny: Sequence[tuple[str, int]] = (),
         *,
+        hosts: Sequence[AllowedHost] = (),
         lookup: Lookup = look_up,
     ) -> None:
         self._allow = tuple(allow)
+        self._hosts = tuple(hosts)
         self._deny = tuple(deny)
         self._lookup = lookup
 
     @classmethod
     def of(cls, settings: Settings, *, lookup: Lookup = look_up) -> "EgressPolicy":
-        """What the settings allow, less PostgreSQL and Redis."""
+        """For what the platform sends: EGRESS_ALLOW_HOSTS, less PostgreSQL and Redis."""
+        return cls((), stores(settings), hosts=settings.egress.allowed, lookup=lookup)
+
+    @classmethod
+    def of_functions(cls, settings: Settings, *, lookup: Lookup = look_up) -> "EgressPolicy":
+        """For what users' code sends: SANDBOX_EGRESS_ALLOW, less PostgreSQL and Redis."""
         allow = parse_networks(settings.sandbox.egress_allow)
         return cls(allow, stores(settings), lookup=lookup)
 
@@ -103,23 +112,35 @@ class EgressPolicy:
         if not found:
             raise HostNotFoundError(f"The host '{host}' cannot be found.")
         own = _own_addresses()
+        is_named = self._names(host, port)
         for address in found:
             if (_plain(address), port) in denied:
                 raise EgressError(
                     f"'{host}' may not be reached: port {port} there is the platform's."
                 )
-            if not self.allows(address, own):
+            if not (is_named or self.allows(address, own, port)):
                 raise EgressError(
                     f"'{host}' may not be reached: {address} is not a public address."
                 )
         return found
 
-    def allows(self, address: Address, own: frozenset[Address] = frozenset()) -> bool:
+    def allows(
+        self, address: Address, own: frozenset[Address] = frozenset(), port: int | None = None
+    ) -> bool:
         """Whether an address may be reached; `own` are this machine's."""
         plain = _plain(address)
-        if any(one in network for network in self._allow for one in (address, plain)):
+        allowed = [*self._allow, *(each.network for each in self._hosts_at(port) if each.network)]
+        if any(one in network for network in allowed for one in (address, plain)):
             return True
         return plain not in own and _is_public(plain)
+
+    def _names(self, host: str, port: int) -> bool:
+        """Whether the operator allowed this very name, wherever it leads."""
+        name = host.lower().rstrip(".")
+        return any(each.name == name for each in self._hosts_at(port) if each.name)
+
+    def _hosts_at(self, port: int | None) -> list[AllowedHost]:
+        return [each for each in self._hosts if each.port in (None, port)]
 
 
 def stores(settings: Settings) -> tuple[tuple[str, int], ...]:

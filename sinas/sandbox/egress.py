@@ -98,7 +98,7 @@ class Egress:
     def __init__(self, settings: Settings) -> None:
         self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="egress")
         lookup = partial(look_up, executor=self._threads)
-        self._policy = EgressPolicy.of(settings, lookup=lookup)
+        self._policy = EgressPolicy.of_functions(settings, lookup=lookup)
 
     def proxy(self, path: Path) -> "EgressProxy":
         """One sandbox's proxy, listening at `path` once started."""

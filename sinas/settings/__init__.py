@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from sinas.errors import ConfigurationError
+from sinas.settings.egress import EgressSettings
 from sinas.settings.platform import (
     AuthSettings,
     CoreSettings,
@@ -40,6 +41,7 @@ __all__ = [
     "CoreSettings",
     "DatabaseSettings",
     "DependencySettings",
+    "EgressSettings",
     "FunctionSettings",
     "MailSettings",
     "QueueSettings",
@@ -78,6 +80,7 @@ class Settings:
     dependency: DependencySettings
     webhook: WebhookSettings
     chat: ChatSettings
+    egress: EgressSettings
     telemetry: TelemetrySettings
 
     @property
@@ -98,6 +101,7 @@ GROUPS: dict[str, type[Group]] = {
     "dependency": DependencySettings,
     "webhook": WebhookSettings,
     "chat": ChatSettings,
+    "egress": EgressSettings,
     "telemetry": TelemetrySettings,
 }
 

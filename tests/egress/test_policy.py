@@ -172,7 +172,7 @@ async def test_the_stores_are_refused_even_where_they_are_allowed(host: str, por
         redis=RedisSettings(url="redis://:secret@cache.test:6390/0"),
         sandbox=SandboxSettings(egress_allow="10.0.0.0/8,64:ff9b::/96"),
     )
-    policy = EgressPolicy.of(settings, lookup=names)
+    policy = EgressPolicy.of_functions(settings, lookup=names)
     with pytest.raises(EgressError, match="the platform's"):
         await policy.resolve(host, port)
     assert await policy.resolve(host, 443)

@@ -38,11 +38,15 @@ class Outside:
 
     Attributes:
         answer: Bytes sent for every request; None leaves the client waiting.
+        answers: Sent before that, one for each request.
         received: Requests in the order they came.
     """
 
-    def __init__(self, *, tls: bool = True) -> None:
+    def __init__(self, *, tls: bool = True, host: str = "127.0.0.1", port: int = 0) -> None:
         self.answer: bytes | None = OK
+        self.answers: list[bytes | None] = []
+        self._host = host
+        self._port = port
         self.received: list[Received] = []
         self.trust: ssl.SSLContext | None = None
         self._serving: ssl.SSLContext | None = None
@@ -53,7 +57,7 @@ class Outside:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, ssl=self._serving, limit=16 * 1024 * 1024
+            self._serve, self._host, self._port, ssl=self._serving, limit=16 * 1024 * 1024
         )
         return self
 
@@ -68,9 +72,13 @@ class Outside:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
+    def says(self, value: Any, status: int = 200, *lines: str) -> None:
+        """Answer every request with a JSON value, and more header lines."""
+        self.answer = reply(value, status, *lines)
+
     @property
     def url(self) -> str:
-        return f"{'https' if self._serving else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._serving else 'http'}://{self._host}:{self.port}"
 
     async def wait_for(self, count: int) -> list[Received]:
         """The requests, once there are `count` of them."""
@@ -86,14 +94,28 @@ class Outside:
                 async with self._arrived:
                     self.received.append(received)
                     self._arrived.notify_all()
-                if self.answer is not None:
-                    writer.write(self.answer)
+                answer = self.answers.pop(0) if self.answers else self.answer
+                if answer is not None:
+                    writer.write(answer)
                     await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             self._waiting.discard(writer)
             writer.close()
+
+
+def reply(value: Any = None, status: int = 200, *lines: str) -> bytes:
+    """An answer with a JSON body; bytes are sent as they are, None is no body."""
+    body = value if isinstance(value, bytes) else b"" if value is None else orjson.dumps(value)
+    kind = () if isinstance(value, bytes) else ("Content-Type: application/json",)
+    head = (f"HTTP/1.1 {status} Said", *kind, *lines, f"Content-Length: {len(body)}")
+    return "\r\n".join((*head, "", "")).encode() + body
+
+
+def redirect(location: str, status: int = 302) -> bytes:
+    """An answer that sends the client on."""
+    return reply(None, status, f"Location: {location}")
 
 
 async def _read(reader: asyncio.StreamReader) -> Received:

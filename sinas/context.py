@@ -31,6 +31,7 @@ from sinas.sandbox.base import Sandbox
 from sinas.sandbox.environments import Environments
 from sinas.settings import Settings
 from sinas.tools.base import InstructionsProvider, ToolProvider
+from sinas.tools.hooks import HookRunner
 from sinas.tracing.opening import open_tracer
 from sinas.tracing.spans import Tracer
 
@@ -112,6 +113,7 @@ class WorkerContext:
         sandbox: Where user code runs; None in workers that run none.
         environments: Packages that user code can import; None likewise.
         tools: Providers of what agents may call.
+        hooks: What runs the functions of message hooks.
         instructions: Providers of what their system messages say besides, in order.
         lease_lost: Set when other workers may have taken this one's work over.
         running: Which task works on which execution.
@@ -124,6 +126,7 @@ class WorkerContext:
     sandbox: Sandbox | None = None
     environments: Environments | None = None
     tools: tuple[ToolProvider, ...] = ()
+    hooks: HookRunner | None = None
     instructions: tuple[InstructionsProvider, ...] = ()
     running: RunningTasks = field(default_factory=RunningTasks)
     abandon: tuple["Abandon", ...] = ()

@@ -103,6 +103,7 @@ async def open_worker(kind: Kind, context: AppContext) -> AsyncIterator[RunningW
             sandbox=sandbox[0] if sandbox else None,
             environments=_environments(sandbox[0], settings) if sandbox else None,
             tools=tuple(r.tools(context) for r in RESOURCES if r.tools is not None),
+            hooks=next((r.hooks(context) for r in RESOURCES if r.hooks is not None), None),
             instructions=tuple(
                 r.instructions(context) for r in RESOURCES if r.instructions is not None
             ),

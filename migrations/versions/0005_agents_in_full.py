@@ -66,10 +66,18 @@ def upgrade() -> None:
         ["id"],
         postgresql_where=sa.text("status = 'delegated'"),
     )
+    op.create_table(
+        "hook_rewrites",
+        sa.Column("execution_id", sa.Uuid(), nullable=False),
+        sa.Column("message_id", sa.Uuid(), nullable=False),
+        sa.Column("turn_id", sa.Uuid(), nullable=False),
+        sa.PrimaryKeyConstraint("execution_id", name=op.f("pk_hook_rewrites")),
+    )
 
 
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
+    op.drop_table("hook_rewrites")
     op.drop_index("ix_tool_calls_delegated", table_name="tool_calls")
     op.drop_index("ix_tool_calls_expires", table_name="tool_calls")
     _index_awaiting("status = 'awaiting_approval'")

@@ -207,9 +207,28 @@ class ChannelWriter:
         self._last = 0.0
         self.round_number = 0
         self.mirrors: tuple[Mirror, ...] = ()
+        self.holds = False
+        self._held: list[Event] = []
+
+    def hold(self) -> None:
+        """From now on keep the model's text back, until `release` or `drop`."""
+        self.holds = True
+
+    def release(self) -> None:
+        """Write what was held back, and hold no more."""
+        held, self._held, self.holds = self._held, [], False
+        for event in held:
+            self.put(event)
+
+    def drop(self) -> None:
+        """Forget what was held back, and hold no more."""
+        self._held, self.holds = [], False
 
     def put(self, event: Event) -> None:
         """Write `event` soon, after everything put before it."""
+        if self.holds and event.name == MESSAGE:
+            self._held.append(event)
+            return
         if self._pending and (joined := _join(self._pending[-1][0], event)) is not None:
             self._pending[-1] = (joined, self._pending[-1][1])
         else:

@@ -183,8 +183,13 @@ def reset() -> Event:
     return Event(RESET, {"type": RESET})
 
 
+def blocked(reply: str) -> Event:
+    """A hook stopped the message; `reply` stands in for the answer."""
+    return Event(MESSAGE, {"type": MESSAGE, "content": reply})
+
+
 def done(status: str = "completed") -> Event:
-    """The end: `completed`, `suspended` (waits for a person) or `cancelled` (was stopped)."""
+    """The end: `completed`, `suspended`, `cancelled` (was stopped) or `blocked` (by a hook)."""
     return Event(DONE, {"status": status})
 
 

@@ -196,11 +196,11 @@ class Journal:
             unit.session.add_all(rows)
             return rows
 
-    async def add_answer(self, content: str, usage: JsonObject) -> None:
+    async def add_answer(self, message_id: UUID, content: str, usage: JsonObject) -> None:
         """Store an answer after which the turn goes on: messages came in meanwhile."""
         async with self._app.unit() as unit:
             await self._hold(unit, rounds=Turn.rounds + 1, usage=usage)
-            await self._add_message(unit, content, ())
+            await self._add_message(unit, content, (), message_id)
 
     async def wait_for(self, row: ToolCall, waits: Waits) -> ToolCall:
         """Record that a call ends elsewhere, together with what makes it end there."""
@@ -286,10 +286,11 @@ class Journal:
         usage: JsonObject,
         error: str | None = None,
         error_code: str | None = None,
+        message_id: UUID | None = None,
     ) -> Sequence[str] | None:
         """End the turn with its last message, if there is one; the keys of calls still open.
 
-        None, and nothing is written, when it would complete without an answer to a message that
+        `message_id` is the last message's, where it was told to somebody. None, and nothing is written, when it would complete without an answer to a message that
         was injected meanwhile.
         """
         answers_all = status is TurnStatus.COMPLETED
@@ -300,7 +301,7 @@ class Journal:
             usage=usage,
             error=None if error is None else storable(error),
             error_code=error_code,
-            message_id=None if content is None else uuid7(),
+            message_id=None if content is None else message_id or uuid7(),
             content=None if content is None else storable(content),
         )
         if ended is not None:
@@ -390,9 +391,15 @@ class Journal:
         if (await unit.session.execute(statement)).first() is None:
             raise _lost()
 
-    async def _add_message(self, unit: Unit, content: str, calls: Sequence[PlannedCall]) -> UUID:
+    async def _add_message(
+        self,
+        unit: Unit,
+        content: str,
+        calls: Sequence[PlannedCall],
+        message_id: UUID | None = None,
+    ) -> UUID:
         """The model's message with its calls."""
-        message_id = uuid7()
+        message_id = message_id or uuid7()
         await unit.session.execute(
             insert(Message).values(
                 id=message_id,

@@ -20,6 +20,7 @@ from sinas.chat.answer import Replay, TurnUsage, stream_answer
 from sinas.chat.approving import ApprovalRules
 from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
 from sinas.chat.delegating import settle_delegated
+from sinas.chat.hooks import MessageHooks
 from sinas.chat.journal import Journal
 from sinas.chat.opening import Opening, open_turn
 from sinas.chat.prompt import Line
@@ -35,6 +36,7 @@ from sinas.errors import (
     SinasError,
     UpstreamError,
 )
+from sinas.kit.ids import uuid7
 from sinas.llm.assemble import TurnText
 from sinas.llm.base import Delta, ModelRequest
 from sinas.models import Turn, TurnStatus
@@ -165,39 +167,71 @@ class _Run:
             return state
         if left.any_run or left.any_waits:
             history = await self._history()
+        hooks = MessageHooks(self.app, self.context.hooks, self.journal, opening.subject)
         while True:
             self._check_rounds()
             self.writer.round_number = self.turn.rounds
-            await self._ask(opening, history)
-            made = self.answer.tool_calls()
-            # Before the journal has the answer, so that whoever finds it there finds the text on
-            # the channel too, even when this worker dies between the two.
-            await self.writer.flush()
-            if not made:
-                await self._hold_to_schema(opening, history)
-                if await self._completed():
-                    return "completed"
-            else:
-                rows = await calls.plan(self.answer.content, made, self.usage.dump())
-                # Journalled with its calls: should the turn end now, it is not its last message.
-                self._begin_round()
-                if not rows:
-                    return "suspended"
-                if await calls.run(rows) and (state := await self._suspend(calls)):
-                    return state
+            if ending := await self._round(opening, calls, hooks, history):
+                return ending
             self.turn.rounds += 1
             history = await self._history()
+
+    async def _round(
+        self, opening: Opening, calls: Round, hooks: MessageHooks, history: list[Line]
+    ) -> Ending | None:
+        """Ask the model and do what it says; None when the turn goes on with another round."""
+        blocked, is_changed = await hooks.user()
+        if blocked is not None:
+            return "completed" if await self._block(blocked.text) else None
+        if is_changed:
+            history = await self._history()
+        if hooks.holds_back:
+            self.writer.hold()
+        await self._ask(opening, history)
+        made = self.answer.tool_calls()
+        if made:
+            self.writer.release()
+        # Before the journal has the answer, so that whoever finds it there finds the text on
+        # the channel too, even when this worker dies between the two.
+        await self.writer.flush()
+        if not made:
+            await self._hold_to_schema(opening, history)
+            return "completed" if await self._completed(hooks) else None
+        rows = await calls.plan(self.answer.content, made, self.usage.dump())
+        # Journalled with its calls: should the turn end now, it is not its last message.
+        self._begin_round()
+        if not rows:
+            return "suspended"
+        return await self._suspend(calls) if await calls.run(rows) else None
 
     def _begin_round(self) -> None:
         self.answer = TurnText()
         self.replay = Replay(Emitted())
 
-    async def _completed(self) -> bool:
+    async def _completed(self, hooks: MessageHooks) -> bool:
         """End the turn with the model's answer. False when more was said to it meanwhile."""
-        if await self._end(TurnStatus.COMPLETED, self.answer.content):
+        message_id = uuid7()
+        text = (await hooks.assistant(self.answer.content, message_id)).text
+        if self.writer.holds:
+            self.writer.drop()
+            if self.replay.emitted.partial:  # an earlier worker had said it already
+                await self.writer.discard(self.replay.emitted.partial)
+                self.writer.put(events.reset())
+            self.writer.put(events.message(text, finish_reason="stop"))
+        if await self._end(TurnStatus.COMPLETED, text, message_id=message_id):
             return True
-        await self.journal.add_answer(self.answer.content, self.usage.dump())
+        await self.journal.add_answer(message_id, text, self.usage.dump())
         self._begin_round()
+        return False
+
+    async def _block(self, reply: str) -> bool:
+        """End the turn with what a hook says instead of an answer; False as `_completed` does."""
+        self.writer.put(events.blocked(reply))
+        message_id = uuid7()
+        last = events.done("blocked")
+        if await self._end(TurnStatus.COMPLETED, reply, message_id=message_id, last=last):
+            return True
+        await self.journal.add_answer(message_id, reply, self.usage.dump())
         return False
 
     async def _suspend(self, calls: Round) -> Ending | None:
@@ -272,6 +306,11 @@ class _Run:
 
     async def _forget_answer(self) -> None:
         """Take back what clients have of the current round."""
+        if self.writer.holds:
+            self.writer.drop()
+            self.writer.hold()
+            self._begin_round()
+            return
         shown = await read_emitted(self.app.redis, self.turn.channel_id, self.turn.rounds)
         await self.writer.discard(shown.partial)
         self.writer.put(events.reset())
@@ -344,6 +383,8 @@ class _Run:
 
     def _shown(self) -> str | None:
         """The text clients have of the current round; None when there is none to keep."""
+        if self.writer.holds:
+            return None  # nor may anybody have it
         text = self.answer.content if self.replay.is_over else self.replay.emitted.text
         return text or None
 
@@ -356,11 +397,19 @@ class _Run:
         content: str | None,
         error: str | None = None,
         code: str | None = None,
+        *,
+        message_id: UUID | None = None,
+        last: events.Event | None = None,
     ) -> bool:
         """Write the end and say it. False when messages came in that it would not answer."""
         await self.writer.flush()  # before the row says that the turn has ended; see `_rounds`
         left = await self.journal.finish(
-            status, content=content, usage=self.usage.dump(), error=error, error_code=code
+            status,
+            content=content,
+            usage=self.usage.dump(),
+            error=error,
+            error_code=code,
+            message_id=message_id,
         )
         if left is None:
             return False
@@ -374,7 +423,7 @@ class _Run:
                 last = events.done("cancelled")
                 current_span().set({CANCELLED: True})
             case _:
-                last = events.done()
+                last = last or events.done()
                 say_answer(self.answer)
         await self._say(last, status)
         if self.turn.parent_call_id is not None:

@@ -354,3 +354,17 @@ class ToolGrant(IdMixin, Base):
     tool_name: Mapped[str]
     expires_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class HookRewrite(Base):
+    """A message that the result of an asynchronous hook will rewrite.
+
+    No foreign keys: it is made before the message is, and whichever of the two is gone, a sweep
+    drops it.
+    """
+
+    __tablename__ = "hook_rewrites"
+
+    execution_id: Mapped[UUID] = mapped_column(primary_key=True)
+    message_id: Mapped[UUID]
+    turn_id: Mapped[UUID]

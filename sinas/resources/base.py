@@ -10,6 +10,7 @@ from sinas.context import Abandon, AppContext, WorkerContext
 from sinas.queue.commands import Command
 from sinas.queue.job import AnyJob, AnySweep
 from sinas.tools.base import InstructionsProvider, ToolProvider
+from sinas.tools.hooks import HookRunner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class Resource:
         management: Routes under `/api/v1`.
         runtime: Routes under `/`.
         tools: Makes the provider of what agents may call, once per worker.
+        hooks: Makes what runs the functions of message hooks, once per worker.
         instructions: Makes the provider of a section of the system message, once per worker.
         jobs: What workers run.
         sweeps: What the scheduler runs again and again.
@@ -33,6 +35,7 @@ class Resource:
     management: APIRouter | None = None
     runtime: APIRouter | None = None
     tools: Callable[[AppContext], ToolProvider] | None = None
+    hooks: Callable[[AppContext], HookRunner] | None = None
     instructions: Callable[[AppContext], InstructionsProvider] | None = None
     jobs: tuple[AnyJob, ...] = ()
     sweeps: tuple[AnySweep, ...] = ()

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
 
 from sinas.crud.schema import Input, Output, Stamped
 from sinas.kit.json_types import JsonObject
@@ -84,18 +84,32 @@ class EnabledConnector(Input):
 class Hook(Input):
     """A function called for a message."""
 
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+    model_config = ConfigDict(extra="forbid", serialize_by_alias=True, populate_by_name=True)
 
     function: Reference
     is_async: bool = Field(False, alias="async", serialization_alias="async")
-    on_timeout: Literal["block", "passthrough"] = "passthrough"
+    on_timeout: Literal["block", "passthrough"] = Field(
+        "passthrough", validation_alias=AliasChoices("on_timeout", "onTimeout")
+    )
+    hold_back: bool = Field(
+        False,
+        validation_alias=AliasChoices("hold_back", "holdBack"),
+        description="For a synchronous hook of assistant messages: clients get no text of a final "
+        "answer before it has passed.",
+    )
 
 
 class Hooks(Input):
     """Functions called for messages, in order."""
 
-    on_user_message: list[Hook] = []
-    on_assistant_message: list[Hook] = []
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    on_user_message: list[Hook] = Field(
+        [], validation_alias=AliasChoices("on_user_message", "onUserMessage")
+    )
+    on_assistant_message: list[Hook] = Field(
+        [], validation_alias=AliasChoices("on_assistant_message", "onAssistantMessage")
+    )
 
 
 class ApprovalRule(Input):

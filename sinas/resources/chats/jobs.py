@@ -3,23 +3,29 @@
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import delete, func, null, select, update
+from sqlalchemy import delete, func, null, or_, select, update
 from sqlalchemy.orm import aliased
 
 from sinas.chat import events
 from sinas.chat.channel import ChannelWriter
 from sinas.chat.delegating import settle_delegated
+from sinas.chat.hooks import verdict_of
 from sinas.chat.pushing import push_turn
 from sinas.chat.suspending import Suspensions, announce_turn
 from sinas.context import AppContext
 from sinas.kit.ids import uuid7_floor
+from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject
 from sinas.kit.time import utcnow
 from sinas.models import (
     SUSPENDED_TURN,
+    TERMINAL_EXECUTION,
     TERMINAL_TOOL_CALL,
     TERMINAL_TURN,
     Chat,
+    Execution,
+    HookRewrite,
+    Message,
     ToolCall,
     ToolCallStatus,
     Turn,
@@ -96,6 +102,21 @@ _EXPIRED = (
         Turn.status.in_(SUSPENDED_TURN),
     )
     .limit(_BATCH)
+)
+_UNCHANGED = "\0"  # no stored text holds it
+_REWRITES = (
+    select(
+        HookRewrite,
+        Execution.output_data,
+        select(Message.id).where(Message.id == HookRewrite.message_id).exists(),
+        ~select(Turn.id)
+        .where(Turn.id == HookRewrite.turn_id, Turn.status.not_in(TERMINAL_TURN))
+        .exists(),
+    )
+    .outerjoin(Execution, Execution.id == HookRewrite.execution_id)
+    .where(or_(Execution.id.is_(None), Execution.status.in_(TERMINAL_EXECUTION)))
+    .limit(_BATCH)
+    .with_for_update(of=HookRewrite, skip_locked=True)
 )
 _GONE: JsonObject = {"error": "The chat of the sub-agent was deleted before it answered."}
 _UNANSWERED: JsonObject = {"error": "The user did not answer in time.", "timed_out": True}
@@ -203,6 +224,24 @@ async def expire(context: AppContext) -> None:
             await suspensions.advance(turn)
 
 
+async def rewrite(context: AppContext) -> None:
+    """Put what asynchronous hooks returned in place of the messages they were shown."""
+    async with context.unit() as unit:
+        rows = (await unit.session.execute(_REWRITES)).all()
+        for row, output, is_written, has_ended in rows:
+            if is_written:
+                verdict = verdict_of(output, _UNCHANGED)
+                if verdict.text != _UNCHANGED:
+                    await unit.session.execute(
+                        update(Message)
+                        .where(Message.id == row.message_id)
+                        .values(content=storable(verdict.text))
+                    )
+            elif not has_ended:
+                continue  # its message comes in a moment
+            await unit.session.delete(row)
+
+
 async def forget_results(context: AppContext) -> None:
     """Drop the full results of old calls; what the model was told of them stays."""
     days = context.settings.chat.tool_result_retention_days
@@ -249,6 +288,7 @@ SWEEPS = (
     Sweep(name="turns.take_over", every=timedelta(seconds=1), run=take_over),
     Sweep(name="turns.push_again", every=timedelta(seconds=2), run=push_again),
     Sweep(name="turns.settle", every=timedelta(seconds=2), run=settle),
+    Sweep(name="hooks.rewrite", every=timedelta(seconds=1), run=rewrite),
     Sweep(name="calls.expire", every=timedelta(seconds=5), run=expire),
     Sweep(name="calls.forget_results", every=timedelta(hours=6), run=forget_results),
     Sweep(name="chats.purge", every=timedelta(hours=1), run=purge),

@@ -28,6 +28,7 @@ class FunctionCalls:
         *,
         execution_id: UUID | None = None,
         must_own: bool = False,
+        is_granted: bool = False,
     ) -> Started:
         """Accept a call; on return it is committed and queued.
 
@@ -38,6 +39,8 @@ class FunctionCalls:
             trigger: What causes the call.
             execution_id: The id to give it, for callers that listen for its end already.
             must_own: Whether an `:own` grant counts only for the caller's own functions.
+            is_granted: Whether somebody else has decided that it may run, whatever the caller's
+                grants.
 
         Raises:
             RejectedInputError: The input breaks the schema; the attempt is on record.
@@ -50,7 +53,10 @@ class FunctionCalls:
         # One insert is all that is written, and it is the last thing to happen.
         async with self.context.statement_unit() as unit:
             functions = FunctionService(unit, self.principal, self.context.settings.function)
-            if must_own:
+            if is_granted:
+                function = await functions.executable(namespace, name)
+                started = await functions.start_function(function, given, trigger, execution_id)
+            elif must_own:
                 function = await functions.executable(namespace, name)
                 scope = "own" if function.user_id == self.principal.user_id else "all"
                 self.principal.require(f"sinas.functions/{namespace}/{name}.execute:{scope}")
@@ -71,6 +77,7 @@ class FunctionCalls:
         execution_id: UUID | None = None,
         wait_seconds: float | None = None,
         must_own: bool = False,
+        is_granted: bool = False,
     ) -> tuple[UUID, ExecutionEnd | None]:
         """Accept a call and wait for its end: the execution's id, and its end if it came.
 
@@ -82,7 +89,13 @@ class FunctionCalls:
         # Listening begins before the commit, so that no end can be missed.
         async with self.context.signals.listen(channel(execution_id)) as listener:
             started = await self.start(
-                namespace, name, given, trigger, execution_id=execution_id, must_own=must_own
+                namespace,
+                name,
+                given,
+                trigger,
+                execution_id=execution_id,
+                must_own=must_own,
+                is_granted=is_granted,
             )
             seconds = wait_seconds or started.patience_seconds(self.context.settings)
             if started.is_new:

@@ -2,6 +2,7 @@
 
 from sinas.resources.base import Resource
 from sinas.resources.functions import endpoints, runtime
+from sinas.resources.functions.hooks import FunctionHooks
 from sinas.resources.functions.tools import FunctionTools
 
 RESOURCE = Resource(
@@ -9,4 +10,5 @@ RESOURCE = Resource(
     management=endpoints.router,
     runtime=runtime.router,
     tools=FunctionTools,
+    hooks=FunctionHooks,
 )

@@ -89,7 +89,7 @@ async def test_short_forms_are_read_back_whole(as_: SignIn) -> None:
     assert body["enabled_collections"] == [{"collection": "a/f", "access": "readwrite"}]
     assert body["enabled_connectors"] == [{"connector": "a/c", "operations": [], "parameters": {}}]
     assert body["hooks"]["on_user_message"] == [
-        {"function": "a/h", "async": True, "on_timeout": "passthrough"}
+        {"function": "a/h", "async": True, "on_timeout": "passthrough", "hold_back": False}
     ]
     assert body["enabled_functions"] == ["a/*", "*/*", "a/b_c"]
 

@@ -154,7 +154,7 @@ async def test_offered_where_the_agent_has_it(
     await make_dependency(context, "pandas", "2.2.0")
     talk = await talk_of(talks, run("1"), system_tools=[entry])
     await talk.stream()
-    (tool,) = talks.llm.requests[0].body["tools"]
+    tool, _ = talks.llm.requests[0].body["tools"]
     assert tool["function"]["name"] == "execute_code"
     assert "pandas==2.2.0" in tool["function"]["description"]
     assert tool["function"]["parameters"]["required"] == ["code"]
@@ -162,7 +162,7 @@ async def test_offered_where_the_agent_has_it(
 
 async def test_the_description_says_when_there_are_no_packages(talks: Talks) -> None:
     await (await talk_of(talks, run("1"))).stream()
-    (tool,) = talks.llm.requests[0].body["tools"]
+    tool, _ = talks.llm.requests[0].body["tools"]
     assert "only the standard library" in tool["function"]["description"]
 
 

@@ -6,6 +6,7 @@ from sinas.resources.artifacts.resource import RESOURCE as ARTIFACTS
 from sinas.resources.auth.resource import RESOURCE as AUTH
 from sinas.resources.base import Resource
 from sinas.resources.batches.resource import RESOURCE as BATCHES
+from sinas.resources.budgets.resource import RESOURCE as BUDGETS
 from sinas.resources.chats.resource import RESOURCE as CHATS
 from sinas.resources.code.resource import RESOURCE as CODE
 from sinas.resources.dependencies.resource import RESOURCE as DEPENDENCIES
@@ -14,6 +15,7 @@ from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
 from sinas.resources.jobs.resource import RESOURCE as JOBS
 from sinas.resources.llm_providers.resource import RESOURCE as LLM_PROVIDERS
 from sinas.resources.queue.resource import RESOURCE as QUEUE
+from sinas.resources.messages.resource import RESOURCE as MESSAGES
 from sinas.resources.roles.resource import RESOURCE as ROLES
 from sinas.resources.sandboxes.resource import RESOURCE as SANDBOXES
 from sinas.resources.schedules.resource import RESOURCE as SCHEDULES
@@ -22,6 +24,7 @@ from sinas.resources.skills.resource import RESOURCE as SKILLS
 from sinas.resources.stores.resource import RESOURCE as STORES
 from sinas.resources.system.resource import RESOURCE as SYSTEM
 from sinas.resources.users.resource import RESOURCE as USERS
+from sinas.resources.usage.resource import RESOURCE as USAGE
 from sinas.resources.webhooks.resource import RESOURCE as WEBHOOKS
 
 RESOURCES: tuple[Resource, ...] = (
@@ -31,6 +34,7 @@ RESOURCES: tuple[Resource, ...] = (
     AUTH,
     BATCHES,
     CHATS,
+    BUDGETS,
     CODE,
     DEPENDENCIES,
     EXECUTIONS,
@@ -39,6 +43,7 @@ RESOURCES: tuple[Resource, ...] = (
     LLM_PROVIDERS,
     QUEUE,
     ROLES,
+    MESSAGES,
     SANDBOXES,
     SCHEDULES,
     SECRETS,
@@ -47,4 +52,5 @@ RESOURCES: tuple[Resource, ...] = (
     SYSTEM,
     USERS,
     WEBHOOKS,
+    USAGE,
 )

@@ -223,6 +223,7 @@ REGISTRY: tuple[ResourcePermissions, ...] = (
         "data",
         admin=True,
     ),
+    _row("budgets", "Limits of what models may cost", *_CRUD, admin=True),
     _row("database_triggers", "Change capture on tables", *_CRUD),
     _row("dependencies", "Approved Python packages", "install", "read", "delete", admin=True),
     _row("executions", "Runs of functions", "read", "update"),

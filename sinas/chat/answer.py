@@ -2,6 +2,8 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
 
 from sinas.chat import events
 from sinas.chat.channel import ChannelWriter, Emitted
@@ -11,6 +13,17 @@ from sinas.llm.base import Delta, ModelRequest, Usage
 from sinas.llm.client import LlmClient
 from sinas.llm.failures import failure
 from sinas.settings import ChatSettings
+
+_COUNTED: Final = (
+    "calls",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "unpriced_calls",
+    "errors",
+)
 
 
 @dataclass(slots=True)
@@ -24,15 +37,22 @@ class TurnUsage:
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     errors: int = 0
+    unpriced_calls: int = 0
+    cost_usd: Decimal = Decimal(0)
 
     @classmethod
     def read(cls, stored: JsonObject) -> "TurnUsage":
         """Go on counting from a stored value."""
-        return cls(**{name: int(str(stored.get(name, 0))) for name in cls.__slots__})
+        counts = {name: int(str(stored.get(name, 0))) for name in _COUNTED}
+        return cls(**counts, cost_usd=Decimal(str(stored.get("cost_usd") or 0)))
 
-    def add(self, usage: Usage | None) -> None:
-        """Count one finished call."""
+    def add(self, usage: Usage | None, cost: str | None = None) -> None:
+        """Count one finished call; `cost` in USD, None where nobody knows it."""
         self.calls += 1
+        if cost is None:
+            self.unpriced_calls += 1
+        else:
+            self.cost_usd += Decimal(cost)
         if usage is not None:
             self.prompt_tokens += usage.prompt_tokens
             self.completion_tokens += usage.completion_tokens
@@ -41,9 +61,10 @@ class TurnUsage:
             self.cache_write_tokens += usage.cache_write_tokens
 
     def dump(self) -> JsonObject:
-        """As stored and answered. No price table yet: every call is unpriced."""
-        counted: JsonObject = {name: getattr(self, name) for name in self.__slots__}
-        return {**counted, "cost_usd": None, "unpriced_calls": self.calls}
+        """As stored and answered. The cost is null when no call had a price."""
+        counted: JsonObject = {name: getattr(self, name) for name in _COUNTED}
+        priced = self.calls > self.unpriced_calls
+        return {**counted, "cost_usd": float(self.cost_usd) if priced else None}
 
 
 @dataclass(slots=True)

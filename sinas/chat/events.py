@@ -15,6 +15,7 @@ INPUT_REQUIRED: Final = "input_required"
 ROUND_SUSPENDED: Final = "round_suspended"
 SUB_AGENT: Final = "sub_agent"
 INJECTED: Final = "injected"
+BUDGET_WARNING: Final = "budget_warning"
 RESET: Final = "reset"
 DONE: Final = "done"
 ERROR: Final = "error"
@@ -181,6 +182,21 @@ def reset() -> Event:
     replay from the start never needs it.
     """
     return Event(RESET, {"type": RESET})
+
+
+def budget_warning(budget: str, spent: float, limit: float, unit: str, resets_at: str) -> Event:
+    """Most of a budget is spent; turns fail when all of it is."""
+    return Event(
+        BUDGET_WARNING,
+        {
+            "type": BUDGET_WARNING,
+            "budget": budget,
+            "spent": spent,
+            "limit": limit,
+            "unit": unit,
+            "resets_at": resets_at,
+        },
+    )
 
 
 def blocked(reply: str) -> Event:

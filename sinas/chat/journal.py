@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.authenticate import deferred_principal
 from sinas.auth.principal import Principal
+from sinas.chat.accounting import Spent, rows_of
 from sinas.chat.channel import Mirror
 from sinas.chat.pictures import with_pictures
 from sinas.chat.prompt import Line
@@ -41,6 +42,7 @@ from sinas.models import (
     Chat,
     LlmProvider,
     Message,
+    ModelCall,
     ToolCall,
     ToolCallStatus,
     Turn,
@@ -61,6 +63,7 @@ class Subject:
     Attributes:
         agent: None when it was deleted since.
         has_paused: Whether an execution of the chat waits for input.
+        has_budgets: Whether anybody's spending is limited.
     """
 
     principal: Principal
@@ -68,6 +71,7 @@ class Subject:
     agent: Agent | None
     provider: LlmProvider | None
     has_paused: bool
+    has_budgets: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,7 @@ class Journal:
             {**row}, self.turn.access, self.turn.parent_execution_id, row["parent_depth"] or 0
         )
         chat, agent, provider = row["Chat"], row["Agent"], row["LlmProvider"]
-        return Subject(principal, chat, agent, provider, row["has_paused"])
+        return Subject(principal, chat, agent, provider, row["has_paused"], row["has_budgets"])
 
     async def history(self, session: AsyncSession, window: int) -> list[Line]:
         """The newest messages, oldest first; enough rows for `window` messages with all results.
@@ -175,7 +179,7 @@ class Journal:
         return set((await session.scalars(statement)).all())
 
     async def plan_round(
-        self, content: str, calls: Sequence[PlannedCall], usage: JsonObject
+        self, content: str, calls: Sequence[PlannedCall], spent: Spent
     ) -> list[ToolCall]:
         """Store the model's message and its calls, before any of them starts.
 
@@ -186,21 +190,35 @@ class Journal:
             await self._hold(
                 unit,
                 rounds=Turn.rounds + 1,
-                usage=usage,
+                usage=spent.usage,
                 status=TurnStatus.WAITING if waits else TurnStatus.RUNNING,
                 lease_owner=None if waits else self.turn.lease_owner,
                 channel_done=waits,
             )
+            await self._record(unit, spent)
             message_id = await self._add_message(unit, content, calls)
             rows = [self._row(call, message_id, n, waits=waits) for n, call in enumerate(calls)]
             unit.session.add_all(rows)
             return rows
 
-    async def add_answer(self, message_id: UUID, content: str, usage: JsonObject) -> None:
+    async def add_answer(self, message_id: UUID, content: str, spent: Spent) -> None:
         """Store an answer after which the turn goes on: messages came in meanwhile."""
         async with self._app.unit() as unit:
-            await self._hold(unit, rounds=Turn.rounds + 1, usage=usage)
+            await self._hold(unit, rounds=Turn.rounds + 1, usage=spent.usage)
+            await self._record(unit, spent)
             await self._add_message(unit, content, (), message_id)
+
+    async def _record(self, unit: Unit, spent: Spent) -> None:
+        """Store the model calls made since the last write."""
+        if spent.calls:
+            whose = {
+                "turn_id": self.turn.id,
+                "chat_id": self.turn.chat_id,
+                "user_id": self.turn.user_id,
+                "agent_namespace": spent.agent[0],
+                "agent_name": spent.agent[1],
+            }
+            await unit.session.execute(insert(ModelCall), rows_of(spent.calls, **whose))
 
     async def wait_for(self, row: ToolCall, waits: Waits) -> ToolCall:
         """Record that a call ends elsewhere, together with what makes it end there."""
@@ -283,7 +301,7 @@ class Journal:
         status: TurnStatus,
         *,
         content: str | None,
-        usage: JsonObject,
+        spent: Spent,
         error: str | None = None,
         error_code: str | None = None,
         message_id: UUID | None = None,
@@ -298,7 +316,10 @@ class Journal:
             FINISH,
             injected=self.seen_injected if answers_all else None,
             status=status.value,
-            usage=usage,
+            usage=spent.usage,
+            model_calls=list(spent.calls),
+            agent_namespace=spent.agent[0],
+            agent_name=spent.agent[1],
             error=None if error is None else storable(error),
             error_code=error_code,
             message_id=None if content is None else message_id or uuid7(),

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat import events
+from sinas.chat.accounting import Spent
 from sinas.chat.approving import ApprovalRules
 from sinas.chat.channel import ChannelWriter, Emitted
 from sinas.chat.journal import Journal, PlannedCall
@@ -73,7 +74,7 @@ class Round:
     emitted: Emitted
 
     async def plan(
-        self, content: str, calls: Sequence[ModelCall], usage: JsonObject
+        self, content: str, calls: Sequence[ModelCall], spent: Spent
     ) -> Sequence[ToolCall]:
         """Journal the model's calls. Returns those to run: none when people decide first.
 
@@ -86,7 +87,7 @@ class Round:
             planned = [self._planned(call, taken, granted) for call in calls]
             if undecided := [call.name for call in planned if call.needs_approval]:
                 await require_attended(session, self.journal.turn, undecided)
-        rows = await self.journal.plan_round(content, planned, usage)
+        rows = await self.journal.plan_round(content, planned, spent)
         if not undecided:
             return rows
         for row in rows:

@@ -23,6 +23,7 @@ from sqlalchemy.orm import aliased
 from sinas.auth.authenticate import PRINCIPAL_COLUMNS
 from sinas.models import (
     Agent,
+    Budget,
     Chat,
     Execution,
     ExecutionStatus,
@@ -150,6 +151,7 @@ _has_paused = (
     .correlate(Chat)
     .exists()
 )
+_has_budgets = select(Budget.id).where(Budget.is_active).exists()
 SUBJECT: Final = (
     select(
         Chat,
@@ -157,6 +159,7 @@ SUBJECT: Final = (
         LlmProvider,
         _parent_depth.label("parent_depth"),
         _has_paused.label("has_paused"),
+        _has_budgets.label("has_budgets"),
         *PRINCIPAL_COLUMNS,
     )
     .outerjoin(Agent, (Agent.id == Chat.agent_id) & Agent.deleted_at.is_(None))
@@ -165,7 +168,8 @@ SUBJECT: Final = (
     .where(Chat.id == bindparam("chat_id"))
 )
 """Chat, agent, provider (the agent's, else the default), the user's rights, the depth of the
-execution whose code sent the message, and whether one of the chat waits for input."""
+execution whose code sent the message, whether one of the chat waits for input, and whether there
+are budgets at all."""
 
 _this = aliased(Turn)
 _injected = select(_this.injected).where(_this.id == bindparam("turn_id")).scalar_subquery()
@@ -240,7 +244,7 @@ FINISH: Final = _typed(
             reply_message_id = :message_id, lease_owner = NULL, finished_at = clock_timestamp()
         WHERE id = :turn_id AND fence = :fence AND status = 'running'
           AND (CAST(:injected AS integer) IS NULL OR injected = :injected)
-        RETURNING id, chat_id
+        RETURNING id, chat_id, user_id
     ), said AS (
         INSERT INTO messages (id, chat_id, turn_id, role, content)
         SELECT :message_id, held.chat_id, held.id, 'assistant', :content
@@ -254,14 +258,28 @@ FINISH: Final = _typed(
         AND tool_calls.status IN
             ('awaiting_approval', 'pending', 'running', 'awaiting_answer', 'delegated')
         RETURNING tool_calls.id
+    ), counted AS (
+        INSERT INTO model_calls (id, turn_id, chat_id, user_id, agent_namespace, agent_name,
+                                 provider, model, prompt_tokens, completion_tokens, total_tokens,
+                                 cache_read_tokens, cache_write_tokens, cost_usd, duration_ms,
+                                 error_code)
+        SELECT made.id, held.id, held.chat_id, held.user_id, CAST(:agent_namespace AS text),
+               CAST(:agent_name AS text), made.provider, made.model, made.prompt_tokens,
+               made.completion_tokens, made.total_tokens, made.cache_read_tokens,
+               made.cache_write_tokens, made.cost_usd, made.duration_ms, made.error_code
+        FROM held, jsonb_to_recordset(:model_calls) AS made(
+            id uuid, provider text, model text, prompt_tokens integer, completion_tokens integer,
+            total_tokens integer, cache_read_tokens integer, cache_write_tokens integer,
+            cost_usd numeric, duration_ms integer, error_code text)
     )
     SELECT held.id, ARRAY(SELECT id FROM closed) AS open_calls FROM held
     """,
     turn_id=Uuid(),
     message_id=Uuid(),
     usage=JSONB(),
+    model_calls=JSONB(),
 )
-"""End a turn: last message, and open calls closed, whose ids it answers. No row when the fence is
+"""End a turn: last message, model calls not stored yet, and open calls closed, whose ids it answers. No row when the fence is
 gone, or when more messages were injected than `injected`."""
 
 AUDIENCE: Final = _typed(

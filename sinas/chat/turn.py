@@ -5,6 +5,7 @@ on from what is committed. Every end, good or bad, is written once, then said on
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,12 +17,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from sinas.chat import events, structured
-from sinas.chat.answer import Replay, TurnUsage, stream_answer
+from sinas.chat.answer import Replay, stream_answer
 from sinas.chat.approving import ApprovalRules
 from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
 from sinas.chat.delegating import settle_delegated
 from sinas.chat.hooks import MessageHooks
 from sinas.chat.journal import Journal
+from sinas.chat.metering import Meter
 from sinas.chat.opening import Opening, open_turn
 from sinas.chat.prompt import Line
 from sinas.chat.pushing import TURN_JOB_NAME, push_turn_row
@@ -100,7 +102,7 @@ class _Run:
             self.app.settings.chat.stream_ttl_seconds,
         )
         self.writer.round_number = self.turn.rounds
-        self.usage = TurnUsage.read(self.turn.usage)
+        self.meter = Meter(self.app, self.turn)
         self.answer = TurnText()
         self.replay = Replay(Emitted())
         self.limit = asyncio.timeout(self.turn.timeout_seconds)
@@ -149,6 +151,7 @@ class _Run:
     async def _rounds(self) -> Ending:
         opening = await open_turn(self.context, self.journal, self.writer)
         say_opening(opening)
+        self.meter.open(opening.subject)
         agent = opening.subject.agent
         self.replay = Replay(opening.emitted)
         calls = Round(
@@ -197,7 +200,8 @@ class _Run:
         if not made:
             await self._hold_to_schema(opening, history)
             return "completed" if await self._completed(hooks) else None
-        rows = await calls.plan(self.answer.content, made, self.usage.dump())
+        rows = await calls.plan(self.answer.content, made, self.meter.spent())
+        self.meter.written()
         # Journalled with its calls: should the turn end now, it is not its last message.
         self._begin_round()
         if not rows:
@@ -220,7 +224,8 @@ class _Run:
             self.writer.put(events.message(text, finish_reason="stop"))
         if await self._end(TurnStatus.COMPLETED, text, message_id=message_id):
             return True
-        await self.journal.add_answer(message_id, text, self.usage.dump())
+        await self.journal.add_answer(message_id, text, self.meter.spent())
+        self.meter.written()
         self._begin_round()
         return False
 
@@ -231,7 +236,8 @@ class _Run:
         last = events.done("blocked")
         if await self._end(TurnStatus.COMPLETED, reply, message_id=message_id, last=last):
             return True
-        await self.journal.add_answer(message_id, reply, self.usage.dump())
+        await self.journal.add_answer(message_id, reply, self.meter.spent())
+        self.meter.written()
         return False
 
     async def _suspend(self, calls: Round) -> Ending | None:
@@ -317,6 +323,9 @@ class _Run:
         self._begin_round()
 
     async def _answer_to(self, request: ModelRequest) -> None:
+        for warning in await self.meter.allow():
+            self.writer.put(warning)
+        began = time.monotonic()
         try:
             await stream_answer(
                 self.app.llm,
@@ -326,10 +335,14 @@ class _Run:
                 self.answer,
                 self.app.settings.chat,
             )
-        except SinasError:
-            self.usage.errors += 1
+        except SinasError as error:
+            self._count(request, began, error.code)
             raise
-        self.usage.add(self.answer.usage)
+        self._count(request, began)
+
+    def _count(self, request: ModelRequest, began: float, error_code: str | None = None) -> None:
+        duration_ms = int((time.monotonic() - began) * 1000)
+        self.meter.count(request, self.answer.usage, duration_ms=duration_ms, error_code=error_code)
 
     async def _history(self) -> list[Line]:
         async with self.app.statement_sessions() as session:
@@ -406,13 +419,14 @@ class _Run:
         left = await self.journal.finish(
             status,
             content=content,
-            usage=self.usage.dump(),
+            spent=self.meter.spent(),
             error=error,
             error_code=code,
             message_id=message_id,
         )
         if left is None:
             return False
+        self.meter.written()
         if left:
             await self._abandon_calls(left)
         match status:

@@ -50,6 +50,7 @@ from sinas.models.triggers import (
     WebhookDelivery,
 )
 from sinas.models.workers import Worker
+from sinas.models.usage import Budget, ModelCall
 
 __all__ = [
     "SUSPENDED_TURN",
@@ -62,6 +63,7 @@ __all__ = [
     "Batch",
     "BatchKind",
     "CallbackStatus",
+    "Budget",
     "Chat",
     "DeliveryStatus",
     "Dependency",
@@ -77,6 +79,7 @@ __all__ = [
     "Message",
     "OtpSession",
     "RefreshToken",
+    "ModelCall",
     "ResponseMode",
     "Role",
     "RolePermission",

@@ -248,6 +248,7 @@ ADMIN_CANNOT = {
 }
 OWNER_CANNOT_READ = {
     # Providers and other people's affairs belong to admins.
+    "GET /api/v1/budgets/{budget_id}",
     "GET /api/v1/llm-providers/{name}",
     "GET /api/v1/roles/{name}",
     "GET /api/v1/roles/{name}/members",

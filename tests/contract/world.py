@@ -21,6 +21,7 @@ from tests.factories.llm import make_provider
 from tests.factories.memory import make_skill, make_state, make_store
 from tests.factories.schedules import make_schedule
 from tests.factories.secrets import make_secret
+from tests.factories.usage import make_budget
 from tests.factories.webhooks import make_delivery, make_webhook
 
 # In every text that is the owner's alone; found in somebody else's answer, it is a leak.
@@ -33,6 +34,7 @@ CODE = f"def handler(input_data, context):\n    return {{'mark': '{MARK}'}}\n"
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/agents"): {"namespace": NAMESPACE, "name": "new"},
     ("POST", "/api/v1/api-keys"): {"name": "new"},
+    ("POST", "/api/v1/budgets"): {"name": "new", "limit_tokens": 1000},
     ("POST", "/api/v1/containers/scale"): {"target": 1},
     ("POST", "/api/v1/dependencies"): {"package_name": "new"},
     ("POST", "/api/v1/functions"): {
@@ -131,7 +133,7 @@ def nowhere() -> World:
     """The parameters of rows that do not exist."""
     ids = (
         *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
-        *("provider_id", "user_id", "batch_id", "delivery_id", "state_id"),
+        *("provider_id", "user_id", "batch_id", "budget_id", "delivery_id", "state_id"),
     )
     names = (
         "namespace",
@@ -216,6 +218,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         completed_at=utcnow(),
         dead_lettered_at=utcnow(),
     )
+    budget = await make_budget(context)
     artifact = await make_artifact(context, chat, MARK, MARK.encode())
     dependency = await make_dependency(context)
     skill = await make_skill(context, owner, MARK, namespace=NAMESPACE, name="skill")
@@ -240,6 +243,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "provider_id": str(provider.id),
             "user_id": str(owner.id),
             "batch_id": str(batch.id),
+            "budget_id": str(budget.id),
             "delivery_id": str(delivery.id),
             "path": webhook.path,
             "key": state.key,

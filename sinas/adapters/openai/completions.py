@@ -30,7 +30,7 @@ async def complete(
     async with context.statement_unit() as unit:
         found = await ModelService(context, unit, principal).find(name)
     if not isinstance(found, Agent):
-        return await complete_directly(context, request.receive, body, found)
+        return await complete_directly(context, principal, request.receive, body, found)
     model = name or agent_model(found)
     call = AgentCall.of(context, principal, request.receive, body, chat, model)
     async with context.unit() as unit:

@@ -7,6 +7,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import select
 
+from sinas.chat.accounting import BudgetExceededError, seconds_to_reset
 from sinas.context import AppContext
 from sinas.errors import (
     ConflictError,
@@ -154,4 +155,6 @@ def failure_of(turn: Turn) -> SinasError:
         return InvalidInputError(message)
     if turn.error_code == UnauthenticatedError.code:
         return ConflictError("The user this turn acts for is no longer active.")
+    if turn.error_code == BudgetExceededError.code:
+        return BudgetExceededError(message, retry_after_seconds=seconds_to_reset())
     return _RAISES.get(turn.error_code or "", SinasError)(message)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError
 
 from sinas.crud.schema import Input, Stamped
 from sinas.kit.json_types import JsonObject
@@ -38,6 +38,43 @@ Key = Annotated[
 ]
 
 
+class ModelPrice(Input):
+    """USD per million tokens; cached tokens cost what others do unless it is said."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    cache_read: Annotated[float | None, Field(ge=0)] = None
+    cache_write: Annotated[float | None, Field(ge=0)] = None
+
+
+_PRICES: TypeAdapter[dict[str, ModelPrice]] = TypeAdapter(dict[str, ModelPrice])
+
+
+def _with_prices(value: JsonObject) -> JsonObject:
+    if "prices" not in value:
+        return value
+    try:
+        prices = _PRICES.validate_python(value["prices"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"prices.{where}: {first['msg']}") from error
+    plain: JsonObject = {
+        model: price.model_dump(exclude_none=True) for model, price in prices.items()
+    }
+    return {**value, "prices": plain}
+
+
+Config = Annotated[
+    JsonObject,
+    AfterValidator(_with_prices),
+    Field(
+        description="`models`: names besides the default one. `prices`: by model, USD per million "
+        "tokens as `input`, `output`, `cache_read`, `cache_write`."
+    ),
+]
+
+
 class LlmProviderCreate(Input):
     """A new provider."""
 
@@ -46,7 +83,7 @@ class LlmProviderCreate(Input):
     api_key: Key | None = None
     api_endpoint: Endpoint | None = None
     default_model: str | None = Field(None, max_length=255)
-    config: JsonObject | None = None
+    config: Config | None = None
     is_default: bool | None = False
 
 
@@ -58,7 +95,7 @@ class LlmProviderUpdate(Input):
     api_key: Key | None = None
     api_endpoint: Endpoint | None = None
     default_model: str | None = Field(None, max_length=255)
-    config: JsonObject | None = None
+    config: Config | None = None
     is_default: bool | None = None
     is_active: bool | None = None
 

@@ -14,6 +14,7 @@ from sinas.db.direct import Statement
 from sinas.db.unit import Unit
 from sinas.errors import BadRequestError, FieldError
 from sinas.kit.crypto import Cipher
+from sinas.kit.json_types import JsonObject
 from sinas.llm.base import Provider
 from sinas.llm.convert import dialect_of
 from sinas.models import LlmProvider
@@ -22,6 +23,7 @@ _row = func.jsonb_build_object(
     *("name", LlmProvider.name, "type", LlmProvider.provider_type),
     *("endpoint", LlmProvider.api_endpoint, "key", LlmProvider.api_key_encrypted),
     *("default", LlmProvider.default_model, "models", LlmProvider.config["models"]),
+    *("prices", LlmProvider.config["prices"]),
     *("created_at", LlmProvider.created_at),
 )
 # In one row: what runs statements without a transaction of their own answers with the first.
@@ -63,10 +65,11 @@ class DirectModel:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model and where to ask for it."""
+    """A model and where to ask for it; `config` is the provider's, with its prices."""
 
     listed: DirectModel
     provider: Provider
+    config: JsonObject
 
     @property
     def model(self) -> str:
@@ -138,7 +141,7 @@ class DirectModelService:
             endpoint=row["endpoint"],
             api_key=self.cipher.decrypt(key) if key else None,
         )
-        return Offer(_listed(row, model), provider)
+        return Offer(_listed(row, model), provider, {"prices": row["prices"]})
 
 
 def _listed(row: dict[str, Any], model: str) -> DirectModel:

@@ -1,0 +1,1 @@
+"""Messages of all chats, for those who look after agents."""

@@ -24,21 +24,18 @@ _NOTHING: Final = Usage(0, 0, 0)
 BUDGETS: Final = text(
     """
     SELECT budgets.name, budgets.limit_usd, budgets.limit_tokens, budgets.warn_at,
-           (SELECT COALESCE(SUM(cost_usd), 0) FROM model_calls AS used
-            WHERE used.created_at >= :since
-              AND (budgets.for_user_id IS NULL OR used.user_id = budgets.for_user_id)
-              AND (budgets.agent_namespace IS NULL OR (
-                   (budgets.agent_namespace = '*' OR used.agent_namespace = budgets.agent_namespace)
-                   AND (budgets.agent_name = '*' OR used.agent_name = budgets.agent_name)
-                   AND used.agent_namespace IS NOT NULL))) AS spent_usd,
-           (SELECT COALESCE(SUM(total_tokens), 0) FROM model_calls AS used
-            WHERE used.created_at >= :since
-              AND (budgets.for_user_id IS NULL OR used.user_id = budgets.for_user_id)
-              AND (budgets.agent_namespace IS NULL OR (
-                   (budgets.agent_namespace = '*' OR used.agent_namespace = budgets.agent_namespace)
-                   AND (budgets.agent_name = '*' OR used.agent_name = budgets.agent_name)
-                   AND used.agent_namespace IS NOT NULL))) AS spent_tokens
-    FROM budgets
+           used.spent_usd, used.spent_tokens
+    FROM budgets CROSS JOIN LATERAL (
+        SELECT COALESCE(SUM(cost_usd), 0) AS spent_usd,
+               COALESCE(SUM(total_tokens), 0) AS spent_tokens
+        FROM model_calls AS made
+        WHERE made.created_at >= :since
+          AND (budgets.for_user_id IS NULL OR made.user_id = budgets.for_user_id)
+          AND (budgets.agent_namespace IS NULL OR (
+               made.agent_namespace IS NOT NULL
+               AND budgets.agent_namespace IN ('*', made.agent_namespace)
+               AND budgets.agent_name IN ('*', made.agent_name)))
+    ) AS used
     WHERE budgets.is_active
       AND (budgets.for_user_id IS NULL OR budgets.for_user_id = :user_id)
       AND (budgets.agent_namespace IS NULL OR (

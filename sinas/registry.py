@@ -14,8 +14,8 @@ from sinas.resources.executions.resource import RESOURCE as EXECUTIONS
 from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
 from sinas.resources.jobs.resource import RESOURCE as JOBS
 from sinas.resources.llm_providers.resource import RESOURCE as LLM_PROVIDERS
-from sinas.resources.queue.resource import RESOURCE as QUEUE
 from sinas.resources.messages.resource import RESOURCE as MESSAGES
+from sinas.resources.queue.resource import RESOURCE as QUEUE
 from sinas.resources.roles.resource import RESOURCE as ROLES
 from sinas.resources.sandboxes.resource import RESOURCE as SANDBOXES
 from sinas.resources.schedules.resource import RESOURCE as SCHEDULES
@@ -23,8 +23,8 @@ from sinas.resources.secrets.resource import RESOURCE as SECRETS
 from sinas.resources.skills.resource import RESOURCE as SKILLS
 from sinas.resources.stores.resource import RESOURCE as STORES
 from sinas.resources.system.resource import RESOURCE as SYSTEM
-from sinas.resources.users.resource import RESOURCE as USERS
 from sinas.resources.usage.resource import RESOURCE as USAGE
+from sinas.resources.users.resource import RESOURCE as USERS
 from sinas.resources.webhooks.resource import RESOURCE as WEBHOOKS
 
 RESOURCES: tuple[Resource, ...] = (

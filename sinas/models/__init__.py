@@ -49,8 +49,8 @@ from sinas.models.triggers import (
     Webhook,
     WebhookDelivery,
 )
-from sinas.models.workers import Worker
 from sinas.models.usage import Budget, ModelCall
+from sinas.models.workers import Worker
 
 __all__ = [
     "SUSPENDED_TURN",
@@ -62,8 +62,8 @@ __all__ = [
     "Artifact",
     "Batch",
     "BatchKind",
-    "CallbackStatus",
     "Budget",
+    "CallbackStatus",
     "Chat",
     "DeliveryStatus",
     "Dependency",
@@ -77,9 +77,9 @@ __all__ = [
     "HttpMethod",
     "LlmProvider",
     "Message",
+    "ModelCall",
     "OtpSession",
     "RefreshToken",
-    "ModelCall",
     "ResponseMode",
     "Role",
     "RolePermission",

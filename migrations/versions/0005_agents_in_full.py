@@ -66,6 +66,10 @@ def upgrade() -> None:
         ["id"],
         postgresql_where=sa.text("status = 'delegated'"),
     )
+    op.add_column(
+        "messages",
+        sa.Column("is_blocked", sa.Boolean(), server_default=sa.false(), nullable=False),
+    )
     op.create_table(
         "hook_rewrites",
         sa.Column("execution_id", sa.Uuid(), nullable=False),
@@ -78,6 +82,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.drop_table("hook_rewrites")
+    op.drop_column("messages", "is_blocked")
     op.drop_index("ix_tool_calls_delegated", table_name="tool_calls")
     op.drop_index("ix_tool_calls_expires", table_name="tool_calls")
     _index_awaiting("status = 'awaiting_approval'")

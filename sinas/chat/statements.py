@@ -11,6 +11,7 @@ from sqlalchemy import (
     TextClause,
     Uuid,
     bindparam,
+    case,
     func,
     or_,
     select,
@@ -35,6 +36,8 @@ from sinas.models import (
     User,
 )
 
+# What models get of a message that a hook has blocked: the reply to it needs something before it.
+_WITHHELD: Final = "[This message was withheld.]"
 _turns: Any = Turn.__table__
 _other: Any = aliased(Turn.__table__)
 
@@ -178,7 +181,7 @@ _history = (
         Turn.seq.label("turn_seq"),
         _injected.label("injected"),
         Message.role,
-        Message.content,
+        case((Message.is_blocked, _WITHHELD), else_=Message.content).label("content"),
         Message.tool_calls,
         Message.tool_call_id,
         Message.name,

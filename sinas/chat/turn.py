@@ -19,15 +19,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sinas.chat import events, structured
 from sinas.chat.answer import Replay, stream_answer
 from sinas.chat.approving import ApprovalRules
-from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
 from sinas.chat.delegating import settle_delegated
-from sinas.chat.hooks import MessageHooks
+from sinas.chat.hooks import MessageHooks, Verdict
 from sinas.chat.journal import Journal
 from sinas.chat.metering import Meter
 from sinas.chat.opening import Opening, open_turn
 from sinas.chat.prompt import Line
 from sinas.chat.pushing import TURN_JOB_NAME, push_turn_row
 from sinas.chat.rounds import Round
+from sinas.chat.saying import Saying
 from sinas.chat.suspending import announce_turn, waiting_ids
 from sinas.chat.traces import say_answer, say_opening, turn_span
 from sinas.context import TURN_STOP_PREFIX, WorkerContext
@@ -39,8 +39,7 @@ from sinas.errors import (
     UpstreamError,
 )
 from sinas.kit.ids import uuid7
-from sinas.llm.assemble import TurnText
-from sinas.llm.base import Delta, ModelRequest
+from sinas.llm.base import ModelRequest
 from sinas.models import Turn, TurnStatus
 from sinas.queue.job import Queue, job
 from sinas.queue.signals import RESYNC, Listener
@@ -95,16 +94,9 @@ class _Run:
         self.context = context
         self.journal = journal
         self.turn: Turn = journal.turn
-        self.writer = ChannelWriter(
-            self.app.redis,
-            self.turn.channel_id,
-            self.turn.fence,
-            self.app.settings.chat.stream_ttl_seconds,
-        )
-        self.writer.round_number = self.turn.rounds
+        self.said = Saying(self.app, self.turn)
+        self.writer = self.said.writer
         self.meter = Meter(self.app, self.turn)
-        self.answer = TurnText()
-        self.replay = Replay(Emitted())
         self.limit = asyncio.timeout(self.turn.timeout_seconds)
         self.stopped = self.turn.stop_requested
         self.blind = False
@@ -153,7 +145,7 @@ class _Run:
         say_opening(opening)
         self.meter.open(opening.subject)
         agent = opening.subject.agent
-        self.replay = Replay(opening.emitted)
+        self.said.replay = Replay(opening.emitted)
         calls = Round(
             app=self.app,
             journal=self.journal,
@@ -184,14 +176,16 @@ class _Run:
     ) -> Ending | None:
         """Ask the model and do what it says; None when the turn goes on with another round."""
         blocked, is_changed = await hooks.user()
-        if blocked is not None:
-            return "completed" if await self._block(blocked.text) else None
-        if is_changed:
+        while blocked is None and is_changed:
             history = await self._history()
+            # In it may be what came in meanwhile, which no hook has seen.
+            blocked, is_changed = await hooks.user()
+        if blocked is not None:
+            return "completed" if await self._block(blocked) else None
         if hooks.holds_back:
             self.writer.hold()
         await self._ask(opening, history)
-        made = self.answer.tool_calls()
+        made = self.said.answer.tool_calls()
         if made:
             self.writer.release()
         # Before the journal has the answer, so that whoever finds it there finds the text on
@@ -200,44 +194,39 @@ class _Run:
         if not made:
             await self._hold_to_schema(opening, history)
             return "completed" if await self._completed(hooks) else None
-        rows = await calls.plan(self.answer.content, made, self.meter.spent())
+        rows = await calls.plan(self.said.answer.content, made, self.meter.spent())
         self.meter.written()
         # Journalled with its calls: should the turn end now, it is not its last message.
-        self._begin_round()
+        self.said.begin()
         if not rows:
             return "suspended"
         return await self._suspend(calls) if await calls.run(rows) else None
 
-    def _begin_round(self) -> None:
-        self.answer = TurnText()
-        self.replay = Replay(Emitted())
-
     async def _completed(self, hooks: MessageHooks) -> bool:
         """End the turn with the model's answer. False when more was said to it meanwhile."""
         message_id = uuid7()
-        text = (await hooks.assistant(self.answer.content, message_id)).text
+        text = await hooks.assistant(self.said.answer.content, message_id)
         if self.writer.holds:
             self.writer.drop()
-            if self.replay.emitted.partial:  # an earlier worker had said it already
-                await self.writer.discard(self.replay.emitted.partial)
-                self.writer.put(events.reset())
-            self.writer.put(events.message(text, finish_reason="stop"))
-        if await self._end(TurnStatus.COMPLETED, text, message_id=message_id):
+            await self.said.instead(text)
+        else:
+            self.said.keep(text)
+        return await self._end_or_go_on(text, message_id)
+
+    async def _block(self, blocked: Verdict) -> bool:
+        """End the turn with what a hook says instead of an answer; False as `_completed` does."""
+        await self.said.instead(blocked.text, events.blocked(blocked.text))
+        return await self._end_or_go_on(blocked.text, blocked.reply_id, events.done("blocked"))
+
+    async def _end_or_go_on(
+        self, text: str, message_id: UUID | None, last: events.Event | None = None
+    ) -> bool:
+        message_id = message_id or uuid7()
+        if await self._end(TurnStatus.COMPLETED, text, message_id=message_id, last=last):
             return True
         await self.journal.add_answer(message_id, text, self.meter.spent())
         self.meter.written()
-        self._begin_round()
-        return False
-
-    async def _block(self, reply: str) -> bool:
-        """End the turn with what a hook says instead of an answer; False as `_completed` does."""
-        self.writer.put(events.blocked(reply))
-        message_id = uuid7()
-        last = events.done("blocked")
-        if await self._end(TurnStatus.COMPLETED, reply, message_id=message_id, last=last):
-            return True
-        await self.journal.add_answer(message_id, reply, self.meter.spent())
-        self.meter.written()
+        self.said.begin()
         return False
 
     async def _suspend(self, calls: Round) -> Ending | None:
@@ -261,7 +250,7 @@ class _Run:
         try:
             await self._answer_to(request)
         except UpstreamError as error:
-            if self.answer.content or not self._can_do_without(request, history, error):
+            if self.said.answer.content or not self._can_do_without(request, history, error):
                 raise
             await self._ask(opening, history, with_tools=with_tools)
 
@@ -283,44 +272,26 @@ class _Run:
         return False
 
     async def _hold_to_schema(self, opening: Opening, history: list[Line]) -> None:
-        """Make the final answer match the agent's schema, by asking once more if it does not.
+        """Make the final answer match the schema, by asking once more if it does not.
 
         Raises:
             OutputInvalidError: It does not match then either.
         """
-        schema = opening.output_schema
-        if not structured.is_wanted(schema):
+        if not (schema := opening.output_schema):
             return
-        text = self.answer.content
-        if found := structured.faults(text, schema):
+        if found := await structured.faults(self.said.answer.content, schema):
             log.info("turn.output_repaired", faults=len(found))
-            await self._forget_answer()
-            told = [*history, *structured.repair(text, found)]
+            told = [*history, *structured.repair(self.said.answer.content, found)]
+            await self.said.take_back()
             await self._ask(opening, told, with_tools=False)
-            await self.writer.flush()
-            text = self.answer.content
-            if found := structured.faults(text, schema):
+            if found := await structured.faults(self.said.answer.content, schema):
+                await self.said.take_back()
                 raise OutputInvalidError(
                     f"The model's answer does not match the agent's output_schema: {found[0]}"
                 )
-        clean = structured.content_of(text)
-        if clean != text:
-            await self._forget_answer()
-            whole = Delta(clean, finish_reason="stop")
-            self.answer.add(whole)
-            self.writer.put(events.message(clean, finish_reason="stop"))
-
-    async def _forget_answer(self) -> None:
-        """Take back what clients have of the current round."""
-        if self.writer.holds:
-            self.writer.drop()
-            self.writer.hold()
-            self._begin_round()
-            return
-        shown = await read_emitted(self.app.redis, self.turn.channel_id, self.turn.rounds)
-        await self.writer.discard(shown.partial)
-        self.writer.put(events.reset())
-        self._begin_round()
+        text = self.said.answer.content
+        if (clean := structured.content_of(text)) != text:
+            await self.said.instead(clean)
 
     async def _answer_to(self, request: ModelRequest) -> None:
         for warning in await self.meter.allow():
@@ -331,8 +302,8 @@ class _Run:
                 self.app.llm,
                 request,
                 self.writer,
-                self.replay,
-                self.answer,
+                self.said.replay,
+                self.said.answer,
                 self.app.settings.chat,
             )
         except SinasError as error:
@@ -342,7 +313,8 @@ class _Run:
 
     def _count(self, request: ModelRequest, began: float, error_code: str | None = None) -> None:
         duration_ms = int((time.monotonic() - began) * 1000)
-        self.meter.count(request, self.answer.usage, duration_ms=duration_ms, error_code=error_code)
+        usage = self.said.answer.usage
+        self.meter.count(request, usage, duration_ms=duration_ms, error_code=error_code)
 
     async def _history(self) -> list[Line]:
         async with self.app.statement_sessions() as session:
@@ -387,22 +359,15 @@ class _Run:
             log.error("turn.failed", exc_info=error)
             await self._fail(_UNSAID, "internal")
         elif self.stopped:
-            await self._end(TurnStatus.CANCELLED, self._shown())
+            await self._end(TurnStatus.CANCELLED, self.said.shown)
         else:
             seconds = self.turn.timeout_seconds
             await self._fail(
                 f"Agent execution timed out after {seconds} seconds.", DeadlineError.code
             )
 
-    def _shown(self) -> str | None:
-        """The text clients have of the current round; None when there is none to keep."""
-        if self.writer.holds:
-            return None  # nor may anybody have it
-        text = self.answer.content if self.replay.is_over else self.replay.emitted.text
-        return text or None
-
     async def _fail(self, message: str, code: str) -> None:
-        await self._end(TurnStatus.FAILED, self._shown(), message, code)
+        await self._end(TurnStatus.FAILED, self.said.shown, message, code)
 
     async def _end(
         self,
@@ -438,7 +403,7 @@ class _Run:
                 current_span().set({CANCELLED: True})
             case _:
                 last = last or events.done()
-                say_answer(self.answer)
+                say_answer(self.said.answer)
         await self._say(last, status)
         if self.turn.parent_call_id is not None:
             async with self.app.unit() as unit:

@@ -5,7 +5,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Identity,
+    Index,
+    UniqueConstraint,
+    false,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -129,6 +138,9 @@ class Message(IdMixin, Base):
 
     Multimodal `content` is the JSON text of its parts. `tool_calls` has the OpenAI shape plus
     a `description` for display.
+
+    Attributes:
+        is_blocked: Whether a hook has stopped it: no model gets to see it.
     """
 
     __tablename__ = "messages"
@@ -144,6 +156,7 @@ class Message(IdMixin, Base):
     tool_calls: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     tool_call_id: Mapped[str | None]
     name: Mapped[str | None]
+    is_blocked: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 

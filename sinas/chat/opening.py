@@ -8,7 +8,7 @@ from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
 from sinas.chat.journal import Journal, Subject
 from sinas.chat.overrides import Overrides
 from sinas.chat.prompt import Instructions, Line, build
-from sinas.chat.structured import response_format
+from sinas.chat.structured import is_wanted, response_format, takes_format
 from sinas.context import AppContext, WorkerContext
 from sinas.errors import InvalidInputError
 from sinas.kit.json_types import JsonObject
@@ -40,8 +40,10 @@ class Opening:
     @property
     def output_schema(self) -> JsonObject:
         """What the final answer must match; empty for anything."""
+        if self.overrides.output_schema:
+            return self.overrides.output_schema
         agent = self.subject.agent
-        return self.overrides.output_schema or (agent.output_schema if agent else {})
+        return agent.output_schema if agent and is_wanted(agent.output_schema) else {}
 
     def request(
         self,
@@ -67,7 +69,9 @@ class Opening:
         provider, model = _model(app, subject)
         agent, chat = subject.agent, subject.chat
         name = f"{chat.agent_namespace}/{chat.agent_name}"
-        form = asked.response_format or response_format(name, self.output_schema, provider.type)
+        form = response_format(chat.agent_name or "", self.output_schema, provider.type)
+        if asked.response_format and takes_format(provider.type):
+            form = asked.response_format
         instructions = Instructions(
             agent=name,
             system_prompt=agent.system_prompt if agent else None,

@@ -22,6 +22,7 @@ class Instructions:
     """The parts of an agent that shape its system message.
 
     Attributes:
+        output_schema: What the answer must match; empty for anything.
         user: Whom the turn acts for, as `user` in the prompt's template.
         sections: What providers add, each a text of its own.
     """
@@ -106,7 +107,7 @@ def _system(instructions: Instructions) -> str:
     if instructions.system_prompt:
         parts.append(_rendered(instructions, instructions.system_prompt))
     parts += instructions.sections
-    if instructions.output_schema.get("properties"):
+    if instructions.output_schema:
         schema = json.dumps(instructions.output_schema, indent=2)
         parts.append(
             "Answer only with JSON that matches this schema, without any other text:\n"

@@ -1,11 +1,12 @@
 """Answers that must match a schema: what providers are told, what is checked, what is asked again.
 
-Pure. The stored schema is never changed; providers get a copy that their strict modes accept.
+The stored schema is never changed; providers get a copy that their strict modes accept.
 """
 
+import asyncio
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import orjson
 
@@ -17,15 +18,33 @@ from sinas.llm.base import ProviderType
 # litellm makes a forced tool call of it for Anthropic, which tools of the agent's own would break:
 # there the instruction in the system message must do.
 _TAKES_FORMAT: Final[frozenset[ProviderType]] = frozenset({"openai", "mistral", "ollama"})
-_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
-_NAME: Final = re.compile(r"[^a-zA-Z0-9_-]+")
+_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
+_NAME: Final = re.compile(r"[^a-z0-9]+")
 _MAX_NAME_CHARS: Final = 64
 _SUFFIX: Final = "_response"
+# Above this, validating in a thread costs less than the pause it would be for other turns.
+_INLINE_CHARS: Final = 32_768
+# Where a schema holds schemas: by name, in a list, or one.
+_NAMED: Final = frozenset({"properties", "$defs", "definitions"})
+_LISTED: Final = frozenset({"anyOf", "prefixItems"})
+_SINGLE: Final = frozenset({"items", "additionalProperties"})
+# What narrows an object by parts that must not be closed one by one; no strict mode takes it.
+# fmt: off
+_COMBINING: Final = frozenset({
+    "allOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependentRequired",
+    "patternProperties", "propertyNames", "unevaluatedProperties", "$dynamicRef",
+})
+# fmt: on
 
 
 def is_wanted(schema: JsonObject) -> bool:
-    """Whether a schema asks for anything; an empty one leaves answers free."""
+    """Whether an agent's schema asks for anything; one without properties leaves answers free."""
     return bool(schema.get("properties"))
+
+
+def takes_format(provider: ProviderType) -> bool:
+    """Whether a provider is told the form of an answer besides the instruction."""
+    return provider in _TAKES_FORMAT
 
 
 def response_format(agent: str, schema: JsonObject, provider: ProviderType) -> JsonObject | None:
@@ -34,9 +53,9 @@ def response_format(agent: str, schema: JsonObject, provider: ProviderType) -> J
     Strict only where the schema allows it: OpenAI's strict mode wants every property required
     (https://platform.openai.com/docs/guides/structured-outputs).
     """
-    if not is_wanted(schema) or provider not in _TAKES_FORMAT:
+    if not is_wanted(schema) or not takes_format(provider):
         return None
-    name = _NAME.sub("_", agent.lower())[: _MAX_NAME_CHARS - len(_SUFFIX)] + _SUFFIX
+    name = _NAME.sub("_", agent.lower()).strip("_")[: _MAX_NAME_CHARS - len(_SUFFIX)] + _SUFFIX
     return {
         "type": "json_schema",
         "json_schema": {
@@ -50,11 +69,17 @@ def response_format(agent: str, schema: JsonObject, provider: ProviderType) -> J
 def content_of(text: str) -> str:
     """The JSON text of an answer: without the fence that models like to put around it."""
     found = _FENCE.match(text)
-    return found[1] if found else text.strip()
+    return (found[1] if found else text).strip()
 
 
-def faults(text: str, schema: JsonObject) -> list[str]:
+async def faults(text: str, schema: JsonObject) -> list[str]:
     """Why an answer is not what the schema promises; empty when it is."""
+    if len(text) > _INLINE_CHARS or compile_schema(schema).is_costly:
+        return await asyncio.to_thread(_faults, text, schema)
+    return _faults(text, schema)
+
+
+def _faults(text: str, schema: JsonObject) -> list[str]:
     try:
         value: JsonValue = orjson.loads(content_of(text))
     except orjson.JSONDecodeError as error:
@@ -79,28 +104,53 @@ def repair(text: str, found: Sequence[str]) -> list[Line]:
 
 
 def _closed(schema: JsonValue) -> JsonValue:
-    """A copy in which objects take no other properties, unless they say that they do."""
-    if isinstance(schema, list):
-        return [_closed(one) for one in schema]
+    """A copy in which objects take no other properties, unless they say what else they take."""
     if not isinstance(schema, dict):
         return schema
-    copied: JsonObject = {key: _closed(value) for key, value in schema.items()}
-    if isinstance(schema.get("properties"), dict):
+    copied: JsonObject = {}
+    for key, value in schema.items():
+        match value:
+            case dict() if key in _NAMED:
+                copied[key] = {name: _closed(part) for name, part in value.items()}
+            case list() if key in _LISTED:
+                copied[key] = [_closed(part) for part in value]
+            case dict() if key in _SINGLE:
+                copied[key] = _closed(value)
+            case _:
+                copied[key] = value
+    if isinstance(schema.get("properties"), dict) and not _COMBINING & schema.keys():
         copied.setdefault("type", "object")
         copied.setdefault("additionalProperties", False)
     return copied
 
 
-def _is_complete(schema: JsonValue) -> bool:
-    """Whether all objects in it require all of their properties and take no others."""
-    if isinstance(schema, list):
-        return all(_is_complete(one) for one in schema)
-    if not isinstance(schema, dict):
-        return True
+def _is_complete(schema: JsonObject) -> bool:
+    """Whether a strict mode takes it: objects require all they name and take nothing else."""
+    if _COMBINING & schema.keys():
+        return False
     properties = schema.get("properties")
-    if isinstance(properties, dict):
-        required = schema.get("required")
-        names = set(required) if isinstance(required, list) else set()
-        if names != set(properties) or schema.get("additionalProperties", False) is not False:
+    if isinstance(properties, dict) or _is_object(schema.get("type")):
+        names = properties.keys() if isinstance(properties, dict) else None
+        required = schema.get("required", [])
+        if names is None or not isinstance(required, list) or set(required) != names:
             return False
-    return all(_is_complete(value) for value in schema.values())
+        if schema.get("additionalProperties", False) is not False:
+            return False
+    return all(_is_complete(part) for part in _parts(schema))
+
+
+def _is_object(named: Any) -> bool:
+    return named == "object" or (isinstance(named, list) and "object" in named)
+
+
+def _parts(schema: JsonObject) -> Iterator[JsonObject]:
+    """The schemas inside of one."""
+    for key, value in schema.items():
+        inner: Any = ()
+        if key in _NAMED and isinstance(value, dict):
+            inner = value.values()
+        elif key in _LISTED and isinstance(value, list):
+            inner = value
+        elif key in _SINGLE:
+            inner = (value,)
+        yield from (part for part in inner if isinstance(part, dict))

@@ -197,9 +197,7 @@ def test_an_output_schema_becomes_an_instruction_after_the_prompt() -> None:
 
 
 def test_no_prompt_and_no_schema_is_no_system_message() -> None:
-    empty = Instructions(
-        agent="a/b", system_prompt="", output_schema={"type": "object"}, agent_input={"x": 1}
-    )
+    empty = Instructions(agent="a/b", system_prompt="", output_schema={}, agent_input={"x": 1})
     assert build(empty, [user("a")], 9) == [{"role": "user", "content": "a"}]
 
 

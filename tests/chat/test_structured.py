@@ -55,7 +55,7 @@ async def test_the_provider_is_told_the_form_in_every_round(talks: Talks) -> Non
         == {
             "type": "json_schema",
             "json_schema": {
-                "name": "shop_my_helper_response",
+                "name": "my_helper_response",
                 "strict": True,
                 "schema": {**SCHEMA, "additionalProperties": False},
             },
@@ -164,6 +164,6 @@ def test_nobody_is_told_what_they_cannot_take() -> None:
         ("[]", "object"),
     ],
 )
-def test_faults_name_what_is_wrong(text: str, fault: str | None) -> None:
-    found = structured.faults(text, SCHEMA)
+async def test_faults_name_what_is_wrong(text: str, fault: str | None) -> None:
+    found = await structured.faults(text, SCHEMA)
     assert (not found) if fault is None else fault in found[0]

@@ -25,6 +25,7 @@ CASES: list[tuple[Exception, int, dict[str, str]]] = [
     (errors.PayloadTooLargeError("Too large."), 413, {}),
     (errors.RateLimitedError("Slow down.", retry_after_seconds=7), 429, {"Retry-After": "7"}),
     (errors.UpstreamError("The provider said no.", status=401), 502, {}),
+    (errors.OutputInvalidError("The answer does not match."), 502, {}),
     (errors.UnavailableError("Full.", retry_after_seconds=3), 503, {"Retry-After": "3"}),
     (errors.DeadlineError("Too slow."), 504, {}),
 ]

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
+from sinas.chat.hooks import Verdict, verdict_of
 from sinas.models import Execution, ExecutionStatus, HookRewrite, TriggerType
 from tests.chat.support import Talk, Talks, names, text_of, until
+from tests.factories.chats import make_agent
 from tests.factories.functions import make_function
-from tests.support.llm_script import Answer
+from tests.factories.llm import make_provider
+from tests.support.llm_script import Answer, Call
 
 if TYPE_CHECKING:
     from sinas.models import User
@@ -162,8 +166,6 @@ async def test_an_asynchronous_user_hook_changes_nothing(talks: Talks) -> None:
 
 
 async def test_each_message_is_seen_once_also_after_an_answer(talks: Talks) -> None:
-    from tests.support.llm_script import Call
-
     function = await hook(talks, "change", CHANGE)
     question = Answer(calls=(Call("ask_user", '{"question": "Which?"}', id="call_0"),))
     talk = await talks(
@@ -198,3 +200,163 @@ async def test_hooks_are_read_in_both_spellings(talks: Talks) -> None:
             {"function": "a/c", "async": False, "on_timeout": "passthrough", "hold_back": True}
         ],
     }
+
+
+BLOCK_BAD = (
+    "if 'bad' in input_data['message']['content']:\n"
+    "        return {'block': True, 'reply': 'Not that.'}"
+)
+
+
+async def test_no_model_ever_sees_a_blocked_message(talks: Talks) -> None:
+    function = await hook(talks, "block", BLOCK_BAD)
+    talk = await hooked(talks, "user", {"function": function})
+    await talk.stream("bad")
+    assert text_of(await talk.stream("fine")) == "the end"
+    assert [m["content"] for m in talks.llm.requests[-1].body["messages"]] == [
+        "[This message was withheld.]",
+        "Not that.",
+        "fine",
+    ]
+    assert (await talk.messages())[0] == ("user", "bad")  # its author does
+
+
+async def test_messages_into_a_running_turn_are_shown_too(talks: Talks, live: str) -> None:
+    function = await hook(talks, "change", CHANGE)
+    talk = await talks(
+        [Answer(chunks=("to: ", "ready"), hold_after=1)],
+        live=live,
+        hooks={"on_user_message": [{"function": function}]},
+    )
+    async with talk.streaming("first") as first:
+        await first.text("to: ")
+        async with talk.streaming("second") as second:
+            talks.llm.script("scripted", [FINAL])
+            talks.llm.release()
+            await first.rest()
+            await second.rest()
+    sent = talks.llm.requests[-1].body["messages"]
+    assert [m["content"] for m in sent] == ["first [seen]", "to: ready", "second [seen]"]
+    assert len(await executions(talks)) == 2
+
+
+async def test_a_blocked_message_ends_the_turn_it_came_into(talks: Talks, live: str) -> None:
+    function = await hook(talks, "block", BLOCK_BAD)
+    talk = await talks(
+        [Answer(chunks=("to: ", "ready"), hold_after=1)],
+        live=live,
+        hooks={"on_user_message": [{"function": function}]},
+    )
+    async with talk.streaming("first") as first:
+        await first.text("to: ")
+        async with talk.streaming("bad") as second:
+            talks.llm.release()
+            await first.rest()
+            await second.rest()
+    assert text_of(first.seen) == "to: readyNot that."
+    assert first.seen[-1].data == second.seen[-1].data == {"status": "blocked"}
+    assert len(talks.llm.requests) == 1
+    assert [content for _, content in await talk.messages()] == [
+        "first",
+        "bad",
+        "to: ready",
+        "Not that.",
+    ]
+
+
+async def test_a_hook_beside_a_filter_does_not_undo_it(talks: Talks) -> None:
+    echo = await hook(talks, "echo", CHANGE)
+    block = await hook(talks, "block", BLOCK)
+    talk = await hooked(talks, "assistant", {"function": echo, "async": True}, {"function": block})
+    await talk.stream()
+
+    async def both_ran() -> bool:
+        return [e.status for e in await executions(talks)] == [ExecutionStatus.COMPLETED] * 2
+
+    await until(both_ran)
+    await rewritten(talks)
+    assert (await talk.messages())[-1] == ("assistant", "Not that.")
+
+
+async def test_stopping_leaves_nothing_of_what_was_held_back(talks: Talks, live: str) -> None:
+    function = await hook(talks, "slow", "import time\n    time.sleep(5)")
+    talk = await talks(
+        [FINAL],
+        live=live,
+        hooks={"on_assistant_message": [{"function": function, "hold_back": True}]},
+    )
+    async with talk.streaming() as stream:
+
+        async def is_shown() -> bool:
+            return bool(await executions(talks))
+
+        await until(is_shown)
+        assert (await talk.client.post(f"/chats/{talk.chat_id}/stop")).status_code < 300
+        await stream.rest()
+    assert names(stream.seen) == ["done"]
+    assert stream.seen[-1].data == {"status": "cancelled"}
+    assert await talk.messages() == [("user", "hello")]
+
+
+async def test_tools_are_seen_while_text_is_held_back(talks: Talks) -> None:
+    function = await hook(talks, "filter", CHANGE)
+    await make_function(talks.context, await talks.as_.user(), namespace="shop", name="echo")
+    look = Answer(chunks=("Let me ", "look."), calls=(Call("shop__echo", id="call_0"),))
+    talk = await talks(
+        [look, FINAL],
+        enabled_functions=["shop/echo"],
+        hooks={"on_assistant_message": [{"function": function, "hold_back": True}]},
+    )
+    seen = await talk.stream()
+    assert names(seen) == ["message", "tool_start", "tool_end", "message", "done"]
+    assert text_of(seen) == "Let me look.the end [seen]"
+
+
+async def test_a_sub_agents_answer_passes_its_own_hooks(talks: Talks) -> None:
+    function = await hook(talks, "filter", CHANGE)
+    talks.llm.script("helper", [FINAL])
+    await make_agent(
+        talks.context,
+        await talks.as_.user(),
+        provider=await make_provider(talks.context, talks.llm.openai_url, name="helping"),
+        namespace="team",
+        name="helper",
+        model="helper",
+        hooks={"on_assistant_message": [{"function": function, "hold_back": True}]},
+    )
+    ask = Call("call_agent_team__helper", '{"prompt": "help me"}', id="call_0")
+    talk = await talks([Answer(calls=(ask,)), FINAL], enabled_agents=["team/helper"])
+    seen = await talk.stream()
+    (result,) = [e.data["result"] for e in seen if e.name == "tool_end"]
+    assert "the end [seen]" in result
+    inner = [e.data["data"] for e in seen if e.name == "sub_agent" and e.data["event"] == "message"]
+    assert [data["content"] for data in inner] == ["the end [seen]"]
+
+
+async def test_a_failing_hook_is_logged_by_name(talks: Talks) -> None:
+    talk = await hooked(talks, "assistant", {"function": "hooks/missing", "async": True})
+    with capture_logs() as logs:
+        assert text_of(await talk.stream()) == "the end"
+    (line,) = [line for line in logs if line["event"] == "hooks.failed"]
+    assert line["function"] == "hooks/missing"
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        (None, Verdict("text")),
+        ("text of its own", Verdict("text")),
+        ({}, Verdict("text")),
+        ({"content": None}, Verdict("text")),
+        ({"content": ""}, Verdict("")),
+        ({"content": "new"}, Verdict("new")),
+        ({"content": [{"type": "text", "text": "x"}]}, Verdict('[{"type":"text","text":"x"}]')),
+        ({"content": {"city": "Bern"}}, Verdict('{"city":"Bern"}')),
+        ({"block": False, "reply": "no"}, Verdict("text")),
+        ({"block": True}, Verdict("Message blocked by hook", is_blocked=True)),
+        ({"block": 1, "reply": ""}, Verdict("Message blocked by hook", is_blocked=True)),
+        ({"block": True, "reply": "No.", "content": "x"}, Verdict("No.", is_blocked=True)),
+    ],
+)
+def test_what_a_hooks_value_means(value: Any, verdict: Verdict) -> None:
+    assert verdict_of(value, "text") == verdict

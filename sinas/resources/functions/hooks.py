@@ -9,7 +9,7 @@ from sinas.context import AppContext
 from sinas.db.unit import Unit
 from sinas.errors import SinasError
 from sinas.models import ExecutionStatus, TriggerType
-from sinas.resources.executions.service import Trigger
+from sinas.resources.executions.service import Trigger, rejection
 from sinas.resources.functions.calls import FunctionCalls
 from sinas.resources.functions.service import FunctionService
 from sinas.tools.hooks import HookAnswer, HookCall
@@ -54,6 +54,9 @@ class FunctionHooks:
             started = await functions.start_function(function, call.payload, trigger, None)
         except SinasError as error:
             _failed(call, error.message)
+            return None
+        if started.errors:
+            _failed(call, rejection(started.errors))
             return None
         return started.execution_id
 

@@ -67,8 +67,9 @@ def build(
     Pair-complete: every call of an assistant message is followed at once by exactly one
     result, in the calls' order, wherever the result was stored; a missing one is reported as
     interrupted. Results whose call is outside the window are left out, and a window never
-    starts with results; what the user said last is sent however much followed. Of results that the model has answered to already, only the newest
-    `inline` stay whole: older long ones become a line that says how to read them again.
+    starts with results; what the user said last is sent however much followed. Of results that
+    the model has answered to already, only the newest `inline` stay whole: older long ones become
+    a line that says how to read them again.
 
     Raises:
         InvalidInputError: The system prompt's template fails for this chat's input.
@@ -76,7 +77,21 @@ def build(
     messages: list[JsonObject] = []
     if system := _system(instructions):
         messages.append({"role": "system", "content": system})
-    return messages + _conversation(_shortened(history, inline), window)
+    return messages + _conversation(_shortened(_with_question_last(history), inline), window)
+
+
+def _with_question_last(history: Sequence[Line]) -> Sequence[Line]:
+    """History that ends with what is to be answered.
+
+    A message that came in while the model answered another one is stored before that answer.
+    Providers refuse to be asked nothing, or take the last answer for one to be continued.
+    """
+    if not history or history[-1].role != "assistant" or history[-1].tool_calls:
+        return history
+    last = next((n for n in reversed(range(len(history))) if history[n].role == "user"), None)
+    if last is None:
+        return history
+    return [*history[:last], *history[last + 1 :], history[last]]
 
 
 def _shortened(history: Sequence[Line], inline: int) -> list[Line]:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from starlette.responses import JSONResponse, Response
@@ -19,6 +19,7 @@ from sinas.auth.principal import Principal
 from sinas.chat.answer import difference
 from sinas.chat.follow import Ping, follow
 from sinas.chat.stopping import stop_turn
+from sinas.chat.structured import is_wanted
 from sinas.context import AppContext
 from sinas.db.unit import Unit
 from sinas.errors import DeadlineError, SinasError
@@ -82,10 +83,13 @@ class AgentCall:
         session = session_of(self.request, self.principal.user_id)
         service = TranscriptService(self.context, unit, self.principal)
         if self.chat and self.chat != NEW_CHAT:
-            return await service.in_chat(agent, _chat_id(self.chat), transcript)
-        if session is not None and not self.chat:
-            return await service.in_session(agent, session, transcript)
-        return await service.in_new_chat(agent, transcript)
+            begun = await service.in_chat(agent, _chat_id(self.chat), transcript)
+        elif session is not None and not self.chat:
+            begun = await service.in_session(agent, session, transcript)
+        else:
+            begun = await service.in_new_chat(agent, transcript)
+        wanted = transcript.overrides.output_schema
+        return replace(begun, has_form=bool(wanted) or is_wanted(agent.output_schema))
 
     async def answer(self, begun: Begun) -> Response:
         """Follow the turn once its unit has committed."""
@@ -137,7 +141,7 @@ class AgentCall:
         )
 
     async def _stream(self, begun: Begun, completion: Completion) -> AsyncGenerator[bytes, None]:
-        text = AnswerText()
+        text = AnswerText(fixed=begun.has_form)
         yield completion.begin()
         try:
             async with aclosing(self._pieces(begun, text)) as pieces:

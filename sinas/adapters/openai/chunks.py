@@ -27,16 +27,21 @@ _GAP: Final = "\n\n"
 class AnswerText:
     """The text of a turn as a client without tools sees it: all rounds, a blank line between.
 
+    An answer of a `fixed` form has to be all of the text, and clients cannot take back what they
+    were sent: it is kept until the turn ends, and only that of the last round.
+
     Attributes:
         finish_reason: Of the last round.
         error: The sentence the turn failed with; None while it did not.
         is_over: Whether the turn's last event was seen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fixed: bool = False) -> None:
         self.finish_reason = "stop"
         self.error: str | None = None
         self.is_over = False
+        self._is_fixed = fixed
+        self._kept: list[str] = []
         self._has_text = False
         self._needs_gap = False
 
@@ -44,19 +49,29 @@ class AnswerText:
         """What to add to the text; `""` for nothing."""
         if entry.event == events.MESSAGE:
             return self._message(orjson.loads(entry.data))
+        kept = ""
         if entry.event in (events.TOOL_START, events.RESET, events.ROUND_SUSPENDED):
+            if entry.event != events.ROUND_SUSPENDED:
+                self._kept.clear()
             # What comes next is another text, after a reset in place of the one that was begun.
             self._needs_gap = self._has_text
         elif entry.event == events.ERROR:
             self.error = str(orjson.loads(entry.data).get("error") or "The turn failed.")
+        elif entry.event == events.DONE:
+            kept = self.add("".join(self._kept))
         self.is_over = self.is_over or entry.event in events.TERMINAL
-        return ""
+        return kept
 
     def _message(self, data: Mapping[str, Any]) -> str:
         if data.get("finish_reason") in _REASONS:
             self.finish_reason = data["finish_reason"]
         text = data.get("content")
-        return self.add(text) if isinstance(text, str) else ""
+        if not isinstance(text, str):
+            return ""
+        if self._is_fixed:
+            self._kept.append(text)
+            return ""
+        return self.add(text)
 
     def add(self, text: str) -> str:
         """`text` as it continues what was said."""

@@ -61,6 +61,7 @@ class Begun:
         channel_id: Where its events are; None when it still waits for other people's answers.
         seconds: How long it may work.
         usage_before: What the turn had used before, when the message answered its question.
+        has_form: Whether its answer must match a schema.
     """
 
     turn_id: UUID
@@ -69,6 +70,7 @@ class Begun:
     keep_alive: bool
     seconds: int
     usage_before: JsonObject = field(default_factory=dict)
+    has_form: bool = False
 
 
 class TranscriptService(ChatService):

@@ -49,15 +49,18 @@ def parse_all(body: str) -> list[Seen]:
 
 
 def text_of(seen: Sequence[Seen]) -> str:
-    """What a client shows, with `reset` obeyed."""
+    """What a client shows, with `reset` obeyed: it takes back the newest model call's text."""
     shown: list[str] = []
+    begun, is_over = 0, False
     for event in seen:
         if event.name == "reset":
-            while shown and shown[-1] is not None:
-                shown.pop()
+            del shown[begun:]
         elif event.name in ("tool_start", "tool_end"):
-            continue
+            begun, is_over = len(shown), False
         elif event.name == "message":
+            if is_over:
+                begun = len(shown)
+            is_over = event.data.get("finish_reason") is not None
             shown.append(event.content)
     return "".join(shown)
 

@@ -21,6 +21,10 @@ def call(call_id: str, name: str = "tool", arguments: str = "{}") -> dict[str, A
     }
 
 
+def contents(messages: list[JsonObject]) -> list[Any]:
+    return [message["content"] for message in messages]
+
+
 def user(text: str) -> Line:
     return Line(role="user", content=text)
 
@@ -231,3 +235,10 @@ def test_long_results_stay_valid_json_within_their_limit(value: Any, total: int)
         assert cut["items"] == value[: cut["returned"]]
     else:
         assert len(cut["preview"]) == cut["returned"] > 0
+
+
+def test_what_is_to_be_answered_comes_last() -> None:
+    answer = Line(role="assistant", content="to a")
+    assert contents(build(NOTHING, [user("a"), user("b"), answer], 9)) == ["a", "to a", "b"]
+    assert contents(build(NOTHING, [user("a"), answer, user("b")], 9)) == ["a", "to a", "b"]
+    assert contents(build(NOTHING, [answer], 9)) == ["to a"]

@@ -55,7 +55,25 @@ async def test_parameters_and_tools_are_really_sent(
     assert options["temperature"] == 0.25
     assert options["num_predict" if wire == "ollama" else "max_tokens"] == 77
     assert "shop__find" in str(sent.body["tools"])
+    chosen = {"anthropic": {"type": "auto"}, "ollama": None}  # Ollama knows no choice
+    assert sent.body.get("tool_choice") == chosen.get(wire, "auto")
     assert request.tools == [TOOL]
+
+
+@pytest.mark.parametrize("wire", ["openai", "mistral", "ollama"])
+async def test_the_form_of_the_answer_is_really_sent(
+    through_litellm: LitellmClient, upstream: LlmUpstream, wire: ProviderType
+) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string"}}}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+
+    await ask(through_litellm, question(upstream, "echo", wire=wire, response_format=form))
+
+    (sent,) = (recorded for recorded in upstream.requests if recorded.body.get("messages"))
+    if wire == "ollama":
+        assert sent.body["format"] == schema
+    else:
+        assert sent.body["response_format"]["json_schema"]["schema"] == schema
 
 
 async def test_anthropic_always_gets_max_tokens(

@@ -63,7 +63,7 @@ async def _entries(source: _Source, last_id: str | None) -> AsyncIterator[Entry 
     cursor = Entry(last_id or _BEGINNING, "", "")
     batch: Sequence[Entry] = []
     if last_id is not None:
-        batch = await _catch_up(source, cursor)
+        batch = await _catch_up(source, cursor, is_first=True)
     silence = 0.0
     while True:
         for entry in batch:
@@ -92,15 +92,17 @@ async def _next(source: _Source, cursor: Entry, pause: float) -> tuple[Sequence[
     return parse_live(payload), False
 
 
-async def _catch_up(source: _Source, cursor: Entry) -> Sequence[Entry]:
+async def _catch_up(source: _Source, cursor: Entry, *, is_first: bool = False) -> Sequence[Entry]:
+    """What is behind `cursor`; with nothing there, or at first, also the end that nobody said."""
+    redis, channel_id = source.context.redis, source.channel_id
     try:
-        if missed := await read_after(source.context.redis, source.channel_id, cursor.id):
+        missed = await read_after(redis, channel_id, cursor.id)
+        if missed and (not is_first or missed[-1].event in events.TERMINAL):
             return missed
-        ending = await _closing(source, cursor)
+        last = missed[-1] if missed else cursor
+        ending = await _closing(source, last)
         # Its last events are written before the row says that it ended, maybe since the look.
-        return ending and (
-            await read_after(source.context.redis, source.channel_id, cursor.id) or ending
-        )
+        return [*missed, *(ending and (await read_after(redis, channel_id, last.id) or ending))]
     except RedisError:
         return []
 

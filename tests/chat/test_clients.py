@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sinas.chat.channel import stream_key
 from tests.chat.support import Live, Seen, Talk, Talks, names, text_of
 from tests.factories.functions import make_function
 from tests.support.llm_script import Answer, Call, words
@@ -170,3 +171,20 @@ async def test_a_stop_by_another_client_ends_every_stream(talks: Talks, live: st
     for task in read:
         assert text_of(task.result()) == "kept "
         assert task.result()[-1].data == {"status": "cancelled"}
+
+
+async def test_an_end_that_nobody_said_is_told_to_who_comes_later(
+    talks: Talks, live: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may die between writing the end down and saying it."""
+    talk = await with_tools(talks, live)
+    async with talk.streaming("go") as stream:
+        seen = await stream.rest()
+    await talks.context.redis.xdel(stream_key(stream.channel), seen[-1].id)
+    # Not because a silent stream looks every few seconds.
+    monkeypatch.setattr("sinas.chat.follow._CHECK_SECONDS", 3600)
+    monkeypatch.setitem(vars(talks.context.settings.chat), "ping_seconds", 3600)
+    async with asyncio.timeout(20):
+        for last_id, missed in (("0", len(seen)), (seen[-3].id, 2)):
+            again = await talk.replay(stream.channel, last_id)
+            assert [event.data for event in again] == [event.data for event in seen[-missed:]]

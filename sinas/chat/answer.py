@@ -84,7 +84,7 @@ class Replay:
         """Whether deltas go straight out."""
         return self._over or not self.emitted.partial
 
-    async def take(self, writer: ChannelWriter, delta: Delta) -> None:
+    def take(self, writer: ChannelWriter, delta: Delta) -> None:
         """Send what of `delta` the clients do not have yet."""
         if delta.content is None and not delta.tool_calls and delta.finish_reason is None:
             return
@@ -93,21 +93,19 @@ class Replay:
         shown = self.emitted.text
         ends = bool(delta.tool_calls) or delta.finish_reason is not None
         if self.emitted.has_calls or not _agree(shown, text) or (ends and len(text) < len(shown)):
-            await writer.discard(self.emitted.partial)
-            writer.put(events.reset())
+            writer.take_back(self.emitted.partial)
             _put(writer, Delta(text or None, delta.tool_calls, delta.finish_reason))
             self._over = True
         elif len(text) > len(shown) or ends:
             _put(writer, Delta(text[len(shown) :] or None, delta.tool_calls, delta.finish_reason))
             self._over = True
 
-    async def close(self, writer: ChannelWriter) -> None:
+    def close(self, writer: ChannelWriter) -> None:
         """The answer has ended without a word that it would: make clients have all of it."""
         text = "".join(self._seen)
         if self.is_over or (text == self.emitted.text and not self.emitted.has_calls):
             return
-        await writer.discard(self.emitted.partial)
-        writer.put(events.reset())
+        writer.take_back(self.emitted.partial)
         _put(writer, Delta(text or None))
         self._over = True
 
@@ -145,8 +143,8 @@ async def stream_answer(
             if replay.is_over:
                 _put(writer, delta)
             else:
-                await replay.take(writer, delta)
-        await replay.close(writer)
+                replay.take(writer, delta)
+        replay.close(writer)
     finally:
         close = getattr(stream, "aclose", None)
         if close is not None:

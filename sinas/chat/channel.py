@@ -6,9 +6,11 @@ into it: a script compares and appends in one step.
 """
 
 import asyncio
+import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 from redis.asyncio import Redis
@@ -21,6 +23,7 @@ from sinas.chat.events import (
     TOOL_REJECTED,
     Event,
     message,
+    reset,
     sub_agent,
 )
 from sinas.errors import LeaseLostError
@@ -36,20 +39,41 @@ _COALESCE_SECONDS = 0.015
 _COALESCE_BYTES = 1024
 _REDIS_PATIENCE_SECONDS = 30.0
 
-# KEYS: stream, fence. ARGV: fence, ttl, live channel, then event, data, round for each entry.
+# KEYS: the turn's stream and its fence, then the streams of turns above. ARGV: fence, writer, number
+# of this batch, ttl, how many entries to remove and their ids; then for each stream its live
+# channel, how many entries it gets, and event, data and round of each.
+#
+# The fence's value is `fence:writer:batch`: a batch that is sent again because its answer was lost
+# is written once. Streams above have other writers; they get nothing any more once they have ended.
 _APPEND = """
-local held = tonumber(redis.call('GET', KEYS[2]) or '0')
+local value = redis.call('GET', KEYS[2]) or '0'
+local held = tonumber(string.match(value, '^%d+'))
 local mine = tonumber(ARGV[1])
 if held > mine then return false end
-if held < mine then redis.call('SET', KEYS[2], ARGV[1]) end
-local lines = {}
-for i = 4, #ARGV, 3 do
-  local id = redis.call('XADD', KEYS[1], '*', 'event', ARGV[i], 'data', ARGV[i+1], 'round', ARGV[i+2])
-  lines[#lines+1] = id .. ' ' .. ARGV[i] .. ' ' .. ARGV[i+1]
+local batch = tonumber(ARGV[3])
+local known = string.match(value, '^%d+:' .. ARGV[2] .. ':(%d+)$')
+if held == mine and known and tonumber(known) >= batch then return true end
+redis.call('SET', KEYS[2], mine .. ':' .. ARGV[2] .. ':' .. batch, 'EX', ARGV[4])
+local at = 6 + ARGV[5]
+for i = 6, at - 1 do redis.call('XDEL', KEYS[1], ARGV[i]) end
+for k = 1, #KEYS do
+  if k ~= 2 then
+    local key, live, last = KEYS[k], ARGV[at], at + 1 + 3 * ARGV[at + 1]
+    local newest = k > 2 and redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+    local ended = newest and (newest[2][2] == 'done' or newest[2][2] == 'error')
+    local lines = {}
+    for i = at + 2, last, 3 do
+      if not ended then
+        local id = redis.call('XADD', key, '*',
+          'event', ARGV[i], 'data', ARGV[i + 1], 'round', ARGV[i + 2])
+        lines[#lines + 1] = id .. ' ' .. ARGV[i] .. ' ' .. ARGV[i + 1]
+      end
+    end
+    redis.call('EXPIRE', key, ARGV[4])
+    if #lines > 0 then redis.call('PUBLISH', live, table.concat(lines, '\\n')) end
+    at = last + 1
+  end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('EXPIRE', KEYS[2], ARGV[2])
-if #lines > 0 then redis.call('PUBLISH', ARGV[3], table.concat(lines, '\\n')) end
 return true
 """
 
@@ -162,14 +186,12 @@ class Mirror:
     """The stream of an agent above, which shows what its sub-agent does.
 
     Attributes:
-        fence: Of the turn above when it began to wait: once it goes on, nothing is shown there.
         call_id: The call of the turn above that waits for this one.
         agent: `namespace/name` of the sub-agent that works.
         chat_id: The sub-agent's chat.
     """
 
     channel_id: str
-    fence: int
     call_id: str
     agent: str
     chat_id: str
@@ -186,6 +208,9 @@ class Mirror:
         return sub_agent(self.call_id, self.agent, self.chat_id, event)
 
 
+_Batch: TypeAlias = tuple[list[str], list[str | bytes | int]]
+
+
 class ChannelWriter:
     """Appends a turn's events, and shows them on the streams of the turns above it.
 
@@ -199,7 +224,11 @@ class ChannelWriter:
         self._channel_id = channel_id
         self._fence = fence
         self._ttl = ttl_seconds
+        self._id = secrets.token_hex(4)
+        self._number = 0
+        self._sending: _Batch | None = None
         self._pending: list[tuple[Event, int]] = []
+        self._dropped: tuple[bytes, ...] = ()
         self._size = 0
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
@@ -238,6 +267,15 @@ class ChannelWriter:
             self._full.set()
         self._wake.set()
 
+    def take_back(self, entry_ids: tuple[bytes, ...]) -> None:
+        """Remove the entries of an abandoned answer, and make clients forget them.
+
+        Both in one step with what is put next: no reader, and no successor of a worker that
+        dies, finds them gone without a word.
+        """
+        self._dropped += entry_ids
+        self.put(reset())
+
     async def run(self) -> None:
         """Write what is put, until cancelled.
 
@@ -266,8 +304,11 @@ class ChannelWriter:
             self._wake.clear()
             self._full.clear()
             self._last = time.monotonic()
+            if self._sending is not None:
+                await self._send(self._sending)  # a cancellation had cut it off
             if pending:
-                await self._append(pending)
+                dropped, self._dropped = self._dropped, ()
+                await self._send(self._packed(pending, dropped))
 
     async def take(self) -> None:
         """Close the channel to whoever wrote into it before: read it only afterwards.
@@ -276,27 +317,31 @@ class ChannelWriter:
             LeaseLostError: Another worker holds the turn.
         """
         async with self._lock:
-            await self._append([])
+            await self._send(self._packed([], ()))
 
-    async def discard(self, entry_ids: tuple[bytes, ...]) -> None:
-        """Remove entries of an abandoned attempt."""
-        if entry_ids:
-            await self._redis.xdel(stream_key(self._channel_id), *entry_ids)
-
-    async def _append(self, pending: list[tuple[Event, int]]) -> None:
-        if not await self._write(self._channel_id, self._fence, pending):
-            raise LeaseLostError("Another worker has taken this turn over.")
+    def _packed(self, pending: Sequence[tuple[Event, int]], dropped: Sequence[bytes]) -> _Batch:
+        """What the script gets to write to the turn's stream and those above it."""
+        self._number += 1
+        arguments: list[str | bytes | int] = [self._fence, self._id, self._number, self._ttl]
+        arguments += [len(dropped), *dropped]
+        arguments += _written(self._channel_id, pending)
+        keys = [stream_key(self._channel_id), f"{stream_key(self._channel_id)}:fence"]
         for mirror in self.mirrors if pending else ():
             shown = [(mirror.shown(event), NO_ROUND) for event, _ in pending]
-            if not await self._write(mirror.channel_id, mirror.fence, shown):
-                self.mirrors = tuple(each for each in self.mirrors if each is not mirror)
+            keys.append(stream_key(mirror.channel_id))
+            arguments += _written(mirror.channel_id, shown)
+        return keys, arguments
 
-    async def _write(self, channel_id: str, fence: int, pending: list[tuple[Event, int]]) -> bool:
-        """Append to one stream. False when its fence is a newer one."""
-        arguments: list[str | bytes | int] = [fence, self._ttl, live_channel(channel_id)]
-        for event, round_number in pending:
-            arguments += [event.name, orjson.dumps(event.data), round_number]
-        keys = [stream_key(channel_id), f"{stream_key(channel_id)}:fence"]
+    async def _send(self, batch: _Batch) -> None:
+        """Write a batch, all or nothing, however often it takes."""
+        self._sending = batch
+        is_held = await self._run_script(batch)
+        self._sending = None
+        if not is_held:
+            raise LeaseLostError("Another worker has taken this turn over.")
+
+    async def _run_script(self, batch: _Batch) -> bool:
+        keys, arguments = batch
         deadline = time.monotonic() + _REDIS_PATIENCE_SECONDS
         while True:
             try:
@@ -306,6 +351,14 @@ class ChannelWriter:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.2)
+
+
+def _written(channel_id: str, events: Sequence[tuple[Event, int]]) -> list[str | bytes | int]:
+    """One stream's part of the script's arguments."""
+    entries: list[str | bytes | int] = [live_channel(channel_id), len(events)]
+    for event, round_number in events:
+        entries += [event.name, orjson.dumps(event.data), round_number]
+    return entries
 
 
 def _join(previous: Event, event: Event) -> Event | None:

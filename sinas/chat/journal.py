@@ -163,7 +163,6 @@ class Journal:
         return tuple(
             Mirror(
                 channel_id=row.channel_id,
-                fence=row.fence,
                 call_id=row.call_id,
                 agent=agent,
                 chat_id=str(self.turn.chat_id),

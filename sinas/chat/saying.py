@@ -53,8 +53,7 @@ class Saying:
         await self.writer.flush()
         known = await read_emitted(self._app.redis, self._channel_id, self.writer.round_number)
         if known.partial:
-            await self.writer.discard(known.partial)
-            self.writer.put(events.reset())
+            self.writer.take_back(known.partial)
         if is_held:
             self.writer.hold()
         self.begin()

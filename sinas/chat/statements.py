@@ -288,18 +288,18 @@ gone, or when more messages were injected than `injected`."""
 AUDIENCE: Final = _typed(
     """
     WITH RECURSIVE above AS (
-        SELECT turns.channel_id, turns.fence, turns.parent_call_id, tool_calls.call_id,
+        SELECT turns.channel_id, turns.parent_call_id, tool_calls.call_id,
                turns.depth
         FROM tool_calls JOIN turns ON turns.id = tool_calls.turn_id
         WHERE tool_calls.id = :call_key
         UNION ALL
-        SELECT turns.channel_id, turns.fence, turns.parent_call_id, tool_calls.call_id,
+        SELECT turns.channel_id, turns.parent_call_id, tool_calls.call_id,
                turns.depth
         FROM above
         JOIN tool_calls ON tool_calls.id = above.parent_call_id
         JOIN turns ON turns.id = tool_calls.turn_id
     )
-    SELECT channel_id, fence, call_id FROM above ORDER BY depth DESC
+    SELECT channel_id, call_id FROM above ORDER BY depth DESC
     """,
     call_key=Uuid(),
 )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from sinas.chat import events
 from sinas.chat.answer import Replay
 from sinas.chat.channel import (
     ChannelWriter,
     Entry,
+    Mirror,
     parse_live,
     read_after,
     read_emitted,
@@ -27,14 +29,16 @@ if TYPE_CHECKING:
 CHANNEL = "c-1"
 
 
-def writer(context: AppContext, fence: int = 1, round_number: int = 0) -> ChannelWriter:
-    made = ChannelWriter(context.redis, CHANNEL, fence, 60)
+def writer(
+    context: AppContext, fence: int = 1, round_number: int = 0, channel: str = CHANNEL
+) -> ChannelWriter:
+    made = ChannelWriter(context.redis, channel, fence, 60)
     made.round_number = round_number
     return made
 
 
-async def stored(context: AppContext) -> list[tuple[str, object]]:
-    entries = await read_after(context.redis, CHANNEL, "0")
+async def stored(context: AppContext, channel: str = CHANNEL) -> list[tuple[str, object]]:
+    entries = await read_after(context.redis, channel, "0")
     return [(e.event, orjson.loads(e.data)) for e in entries]
 
 
@@ -113,6 +117,88 @@ async def test_an_older_fence_writes_nothing(context: AppContext) -> None:
     assert [name for name, _ in await stored(context)] == ["message", "done"]
 
 
+async def test_a_batch_whose_answer_was_lost_is_written_once(
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = writer(context)
+    script, answers = w._script, 0
+
+    async def lose_every_second(**arguments: Any) -> object:
+        nonlocal answers
+        found: object = await script(**arguments)
+        answers += 1
+        if answers % 2:
+            raise RedisConnectionError("gone before its answer")
+        return found
+
+    monkeypatch.setattr(w, "_script", lose_every_second)
+    for word in ("a ", "b ", "c"):
+        w.put(events.message(word))
+        await w.flush()
+    assert (await texts(context), answers) == (["a ", "b ", "c"], 6)
+
+
+async def test_what_a_cancelled_flush_leaves_is_written_by_the_next(
+    context: AppContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w = writer(context)
+    script, is_away = w._script, True
+
+    async def unreachable(**arguments: Any) -> object:
+        if is_away:
+            raise RedisConnectionError("away")
+        return await script(**arguments)
+
+    monkeypatch.setattr(w, "_script", unreachable)
+    w.put(events.message("a "))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await w.flush()
+    is_away = False
+    w.put(events.message("b"))
+    await w.flush()
+    assert await texts(context) == ["a ", "b"]
+
+
+def mirror(channel_id: str) -> Mirror:
+    return Mirror(channel_id=channel_id, call_id="call_0", agent="team/helper", chat_id="c")
+
+
+async def test_streams_above_get_what_the_own_one_gets_or_nothing(context: AppContext) -> None:
+    ended = writer(context, channel="ended")
+    ended.put(events.done())
+    await ended.flush()
+    # The turn above has been taken over meanwhile: its sub-agent is still its own.
+    await writer(context, 7, channel="above").take()
+    old, new = writer(context, 1), writer(context, 2)
+    for w in (old, new):
+        w.mirrors = (mirror("above"), mirror("ended"))
+    new.put(events.message("shown"))
+    await new.flush()
+    old.put(events.message("too late"))
+    with pytest.raises(LeaseLostError):
+        await old.flush()
+    (shown,) = await stored(context, "above")
+    told = events.sub_agent("call_0", "team/helper", "c", events.message("shown"))
+    assert shown == (told.name, told.data)
+    assert await stored(context, "ended") == [("done", {"status": "completed"})]
+
+
+async def test_an_answer_is_taken_back_in_one_step_with_what_replaces_it(
+    context: AppContext,
+) -> None:
+    first = writer(context)
+    first.put(events.message("wrong"))
+    await first.flush()
+    emitted = await read_emitted(context.redis, CHANNEL, 0)
+    first.take_back(emitted.partial)
+    first.put(events.message("right"))
+    assert await texts(context) == ["wrong"]
+    await first.flush()
+    assert [name for name, _ in await stored(context)] == ["reset", "message"]
+    assert await texts(context) == ["right"]
+
+
 async def test_streams_expire(context: AppContext) -> None:
     w = writer(context)
     w.put(events.message("a"))
@@ -184,8 +270,8 @@ async def test_a_second_answer_is_matched_with_what_was_shown(
             assert event is not None
             second.put(event)
         else:
-            await replay.take(second, delta)
-    await replay.close(second)
+            replay.take(second, delta)
+    replay.close(second)
     await second.flush()
     whole = "".join(delta.content or "" for delta in answer)
     found = await stored(context)
@@ -206,7 +292,7 @@ async def test_a_cut_off_tool_call_is_told_anew(context: AppContext) -> None:
     await first.flush()
     replay = Replay(await read_emitted(context.redis, CHANNEL, 0))
     second = writer(context, 2)
-    await replay.take(second, Delta("look"))
+    replay.take(second, Delta("look"))
     await second.flush()
     assert [name for name, _ in await stored(context)] == ["reset", "message"]
     assert await texts(context) == ["look"]

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat import events
 from sinas.chat.channel import Entry, live_channel, parse_live, read_after
-from sinas.chat.rounds import asked, question
+from sinas.chat.telling import asked, question
 from sinas.context import AppContext
 from sinas.models import (
     TERMINAL_TURN,

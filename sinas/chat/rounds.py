@@ -6,17 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import orjson
 import structlog
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from sinas.chat import events
 from sinas.chat.accounting import Spent
 from sinas.chat.approving import ApprovalRules
-from sinas.chat.channel import ChannelWriter, Emitted
 from sinas.chat.journal import Journal, PlannedCall
 from sinas.chat.prompt import INTERRUPTED, Line, kept_result, result_text
+from sinas.chat.telling import Telling, parse_arguments
 from sinas.chat.traces import call_span, say_result
 from sinas.chat.unattended import require_attended
 from sinas.context import AppContext
@@ -25,7 +23,7 @@ from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.templates import render
 from sinas.llm.assemble import ToolCall as ModelCall
-from sinas.models import TERMINAL_TOOL_CALL, ToolCall, ToolCallStatus, ToolGrant
+from sinas.models import ToolCall, ToolCallStatus, ToolGrant
 from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolResult, ToolSet, Waits
 
 log = structlog.get_logger(__name__)
@@ -61,17 +59,16 @@ class Round:
         approval_rules: When a call needs somebody's approval.
         is_nested: Whether this is a sub-agent's turn. Its call ids are then made unique beyond
             its chat: people answer them in the chat at the top.
-        emitted: What a dead worker already told the clients.
+        telling: What clients are told of calls.
     """
 
     app: AppContext
     journal: Journal
-    writer: ChannelWriter
     tools: ToolSet
     status_templates: JsonObject
     approval_rules: ApprovalRules
     is_nested: bool
-    emitted: Emitted
+    telling: Telling
 
     async def plan(
         self, content: str, calls: Sequence[ModelCall], spent: Spent
@@ -92,7 +89,7 @@ class Round:
             return rows
         for row in rows:
             if row.status == ToolCallStatus.AWAITING_APPROVAL:
-                self.writer.put(question(row))
+                self.telling.asks(row)
         return ()
 
     async def resume(self, rows: Sequence[ToolCall], results: Mapping[str | None, Line]) -> Left:
@@ -114,21 +111,8 @@ class Round:
     def say_settled(self, rows: Sequence[ToolCall], results: Mapping[str | None, Line]) -> None:
         """Say what of a round is settled, or asked, and was not said yet."""
         for row in rows:
-            self._say_settled(row, results.get(row.call_id))
-
-    def _say_settled(self, row: ToolCall, result: Line | None) -> None:
-        if row.status == ToolCallStatus.REJECTED:
-            if row.call_id not in self.emitted.rejected:
-                resource = row.resource_namespace or "", row.resource_name or ""
-                self.writer.put(events.tool_rejected(row.call_id, *resource))
-        elif row.status == ToolCallStatus.AWAITING_ANSWER:
-            self._say_start(row)
-            if row.call_id not in self.emitted.asked:
-                self.writer.put(asked(row))
-        elif row.status in TERMINAL_TOOL_CALL and row.call_id not in self.emitted.ended:
-            self._say_start(row)
-            text = (result.content if result else None) or INTERRUPTED
-            self.writer.put(events.tool_end(row.call_id, row.name, text))
+            result = results.get(row.call_id)
+            self.telling.settled(row, (result.content if result else None) or INTERRUPTED)
 
     async def run(self, rows: Sequence[ToolCall], begun: Sequence[ToolCall] = ()) -> bool:
         """Run journalled calls, side by side unless they must not. True when one ends elsewhere."""
@@ -153,7 +137,7 @@ class Round:
             return await self._run_in_span(row, is_begun=is_begun)
 
     async def _run_in_span(self, row: ToolCall, *, is_begun: bool) -> bool:
-        self._say_start(row)
+        self.telling.start(row)
         started = time.monotonic()
         found = await self._result(row, is_begun=is_begun)
         if isinstance(found, Waits):
@@ -172,8 +156,7 @@ class Round:
         kept = kept_result(value, self.app.settings.chat.tool_result_max_size)
         await self.journal.finish_call(row, status, value=kept, text=text, duration_ms=duration_ms)
         say_result(None if isinstance(found, Interrupted) else found, text)
-        if row.call_id not in self.emitted.ended:
-            self.writer.put(events.tool_end(row.call_id, row.name, text))
+        self.telling.end(row, text)
         return False
 
     async def _hand_over(self, row: ToolCall, waits: Waits) -> Retry | Failed | None:
@@ -187,14 +170,8 @@ class Round:
         except SinasError as error:
             return Failed(error.code, error.message)
         if waiting.status == ToolCallStatus.AWAITING_ANSWER:
-            self.writer.put(asked(waiting))
+            self.telling.asks(waiting)
         return None
-
-    def _say_start(self, row: ToolCall) -> None:
-        if row.call_id not in self.emitted.started:
-            self.writer.put(
-                events.tool_start(row.call_id, row.name, row.arguments, row.description)
-            )
 
     async def _result(self, row: ToolCall, *, is_begun: bool) -> ToolResult | Interrupted:
         tool = self.tools.tools.get(row.name)
@@ -258,34 +235,6 @@ class Round:
             ToolGrant.expires_at > func.now(),
         )
         return set((await session.scalars(statement)).all())
-
-
-def asked(row: ToolCall) -> events.Event:
-    """What a call asks the user."""
-    assert isinstance(row.question, dict)
-    expires_at = row.expires_at.isoformat() if row.expires_at else None
-    return events.input_required(
-        row.call_id, str(row.question["question"]), row.question.get("options"), expires_at
-    )
-
-
-def question(row: ToolCall) -> events.Event:
-    """What asks people for their decision on a call."""
-    return events.approval_required(
-        row.call_id,
-        row.resource_namespace or "",
-        row.resource_name or "",
-        parse_arguments(row.arguments) or {},
-    )
-
-
-def parse_arguments(text: str) -> JsonObject | None:
-    """The arguments as an object, or None when the model wrote something else."""
-    try:
-        value = orjson.loads(text or "{}")
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 async def _guarded(tool: Tool, call: Call) -> ToolResult:

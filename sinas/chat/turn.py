@@ -29,6 +29,7 @@ from sinas.chat.pushing import TURN_JOB_NAME, push_turn_row
 from sinas.chat.rounds import Round
 from sinas.chat.saying import Saying
 from sinas.chat.suspending import announce_turn, waiting_ids
+from sinas.chat.telling import Telling
 from sinas.chat.traces import say_answer, say_opening, turn_span
 from sinas.context import TURN_STOP_PREFIX, WorkerContext
 from sinas.errors import (
@@ -149,12 +150,11 @@ class _Run:
         calls = Round(
             app=self.app,
             journal=self.journal,
-            writer=self.writer,
             tools=opening.tools,
             status_templates=agent.status_templates if agent else {},
             approval_rules=ApprovalRules.of(agent.tool_approvals if agent else {}),
             is_nested=self.turn.depth > 0,
-            emitted=opening.emitted,
+            telling=Telling(self.writer, opening.emitted),
         )
         history = opening.history
         left = await calls.resume(opening.last_calls, _results(history))

@@ -193,6 +193,21 @@ async def test_two_at_once_and_a_function_beside_them(talks: Talks) -> None:
     assert ["one" in sent[0]["content"], "two" in sent[1]["content"]] == [True, True]
 
 
+async def test_one_that_ends_before_the_call_beside_it(talks: Talks) -> None:
+    code = "import time\ndef handler(input_data, context):\n    time.sleep(1)\n    return 1\n"
+    await make_function(talks.context, await talks.as_.user(), code, namespace="shop", name="slow")
+    await helper(talks, [Answer(chunks=("quick",))])
+    calls = (ASK, Call("shop__slow", id="call_1"))
+    talk = await talks(
+        [Answer(calls=calls), FINAL], enabled_agents=["team/*"], enabled_functions=["shop/*"]
+    )
+    seen = await talk.stream("go")
+    for event in ("tool_start", "tool_end"):
+        told = [e.data["tool_call_id"] for e in seen if e.name == event]
+        assert sorted(told) == ["call_0", "call_1"]
+    assert text_of(seen) == "the end"
+
+
 async def test_an_earlier_chat_is_gone_on_with(talks: Talks) -> None:
     await helper(talks, [Answer(chunks=("fine",))])
     talk = await talks([Answer(calls=(ASK,)), FINAL], enabled_agents=["team/helper"])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -43,12 +42,15 @@ _LONG_AGO = timedelta(seconds=10)
 
 
 class DyingWorkers:
-    """The process that forks them; see `tests.chat.dying`."""
+    """The process that forks them over the tests' own database and Redis.
 
-    def __init__(self, process: asyncio.subprocess.Process, settings: Settings, log: Path) -> None:
-        self._process = process
+    See `tests.chat.dying`. What workers say goes to `log`.
+    """
+
+    def __init__(self, settings: Settings, log: Path) -> None:
         self._settings = settings
         self._log = log
+        self._process: asyncio.subprocess.Process | None = None
 
     async def run(self, turn_id: UUID, die_at: int) -> Death:
         """Have one worker run a turn until it dies (0: until nothing is left to do)."""
@@ -59,33 +61,36 @@ class DyingWorkers:
             turn_id=str(turn_id),
             die_at=die_at,
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(orjson.dumps(asdict(order)) + b"\n")
-        line = await self._process.stdout.readline()
-        death = Death(**json.loads(line))
+        process = self._process = self._process or await self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(orjson.dumps(asdict(order)) + b"\n")
+            death = Death(**orjson.loads(await process.stdout.readline()))
+        except BaseException:
+            await self.stop()  # a worker that goes on would be in the next test's way
+            raise
         assert death.code in Death.EXPECTED, self._log.read_text()
         return death
 
+    async def stop(self) -> None:
+        """Kill it, and the worker that it may wait for."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
-@asynccontextmanager
-async def dying_workers(settings: Settings, log: Path) -> AsyncIterator[DyingWorkers]:
-    """Workers over the tests' own database and Redis; what they say goes to `log`."""
-    with log.open("ab") as output:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.chat.dying"),
-            cwd=_ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        yield DyingWorkers(process, settings, log)
-    finally:
-        # With the worker that a failed test may have left in it.
-        os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+    async def _start(self) -> asyncio.subprocess.Process:
+        with self._log.open("ab") as output:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.chat.dying"),
+                cwd=_ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                start_new_session=True,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from tests.chat.crashing import DyingWorkers, Stage, dying_workers
+from tests.chat.crashing import DyingWorkers, Stage
 from tests.chat.outcome import Outcome, faults_of
 from tests.chat.support import Talks
 from tests.factories.chats import make_agent
@@ -28,7 +28,7 @@ from tests.support.llm_script import Answer, Call
 if TYPE_CHECKING:
     from sinas.settings import Settings
 
-pytestmark = pytest.mark.usefixtures("function_worker", "live")
+pytestmark = [pytest.mark.usefixtures("function_worker", "live"), pytest.mark.timeout(180)]
 # Cases of a test, so that they fit into its time limit and xdist can share them out.
 PARTS = 4
 EVERY = os.getenv("SINAS_EVERY_AWAIT") == "1"
@@ -81,9 +81,9 @@ async def a_sub_agent(talks: Talks, workers: DyingWorkers) -> Stage:
 async def workers(
     settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[DyingWorkers]:
-    log = tmp_path_factory.mktemp("dying") / "workers.log"
-    async with dying_workers(settings, log) as made:
-        yield made
+    made = DyingWorkers(settings, tmp_path_factory.mktemp("dying") / "workers.log")
+    yield made
+    await made.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -22,12 +22,12 @@ from sinas.chat.events import (
     MESSAGE,
     TOOL_REJECTED,
     Event,
+    from_sub_agent,
     message,
     reset,
     sub_agent,
 )
 from sinas.errors import LeaseLostError
-from sinas.kit.json_types import JsonObject
 
 STREAM_PREFIX: Final = "sinas:stream:"
 LIVE_PREFIX: Final = "sinas:live:"
@@ -199,12 +199,10 @@ class Mirror:
     def shown(self, event: Event) -> Event:
         """What of `event` the stream above gets.
 
-        What asks people goes up as it is, with the chat it belongs to, so that clients that know
-        nothing of sub-agents can answer.
+        What asks people goes up as it is; see `from_sub_agent`.
         """
         if event.name in (APPROVAL_REQUIRED, INPUT_REQUIRED):
-            where: JsonObject = {"agent": self.agent, "chat_id": self.chat_id}
-            return replace(event, data={**event.data, **where})
+            return from_sub_agent(event, self.agent, self.chat_id)
         return sub_agent(self.call_id, self.agent, self.chat_id, event)
 
 

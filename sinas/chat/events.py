@@ -142,18 +142,29 @@ def input_required(
     )
 
 
-def round_suspended(call_ids: Sequence[str], channel_id: str) -> Event:
-    """The round waits for calls that end elsewhere: answers, decisions, sub-agents."""
+def round_suspended(
+    call_ids: Sequence[str], channel_id: str, usage: JsonObject | None = None
+) -> Event:
+    """The round waits for calls that end elsewhere: answers, decisions, sub-agents.
+
+    `usage` is what the turn used since it was resumed; None when it had not waited before.
+    """
     ids: list[JsonValue] = list(call_ids)
-    return Event(
-        ROUND_SUSPENDED,
-        {"type": ROUND_SUSPENDED, "tool_call_ids": ids, "channel_id": channel_id},
-    )
+    data: JsonObject = {"type": ROUND_SUSPENDED, "tool_call_ids": ids, "channel_id": channel_id}
+    return Event(ROUND_SUSPENDED, data if usage is None else {**data, "usage": usage})
 
 
 def injected(message_id: str, channel_id: str) -> Event:
     """The chat was busy: the message went into the turn whose events follow."""
     return Event(INJECTED, {"status": INJECTED, "message_id": message_id, "channel_id": channel_id})
+
+
+def from_sub_agent(event: Event, agent: str, chat_id: str) -> Event:
+    """What a sub-agent asks people, in the stream of an agent above it.
+
+    As it is, with where it comes from: clients that know nothing of sub-agents can answer.
+    """
+    return Event(event.name, {**event.data, "agent": agent, "chat_id": chat_id})
 
 
 def sub_agent(call_id: str, agent: str, chat_id: str, inner: Event) -> Event:

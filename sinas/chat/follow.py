@@ -10,26 +10,17 @@ from uuid import UUID
 import orjson
 from redis.exceptions import RedisError
 from sqlalchemy import or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat import events
+from sinas.chat.asking import unasked
 from sinas.chat.channel import Entry, live_channel, parse_live, read_after
-from sinas.chat.telling import asked, question
 from sinas.context import AppContext
-from sinas.models import (
-    TERMINAL_TURN,
-    Message,
-    ToolCall,
-    ToolCallStatus,
-    Turn,
-    TurnStatus,
-)
+from sinas.models import TERMINAL_TURN, Message, Turn, TurnStatus
 from sinas.queue.signals import RESYNC, Listener
 
 # A silent stream asks the journal this often whether its turn ended without saying so.
 _CHECK_SECONDS = 5.0
 _BEGINNING: Final = "0"
-_FOR_PEOPLE = (ToolCallStatus.AWAITING_APPROVAL, ToolCallStatus.AWAITING_ANSWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,34 +119,12 @@ async def _closing(source: _Source, cursor: Entry) -> Sequence[Entry]:
             # Resumed on another channel: this one ended when the turn began to wait.
             return _entries_of(cursor, [events.done("suspended")])
         if row.status == TurnStatus.WAITING:
-            open_questions = await _questions(session, source, row.id)
+            open_questions = await unasked(session, source.context.redis, row.id, source.channel_id)
             return _entries_of(cursor, [*open_questions, events.done("suspended")])
     if row.status not in TERMINAL_TURN:
         return []
     said = [events.message(row.content)] if row.content and cursor.id == _BEGINNING else []
     return _entries_of(cursor, [*said, terminal_event(row.status, row.error)])
-
-
-async def _questions(
-    session: AsyncSession, source: _Source, turn_id: UUID
-) -> Sequence[events.Event]:
-    """Approvals and questions that a dead worker could not ask any more."""
-    statement = (
-        select(ToolCall)
-        .where(ToolCall.turn_id == turn_id, ToolCall.status.in_(_FOR_PEOPLE))
-        .order_by(ToolCall.position)
-    )
-    written = await read_after(source.context.redis, source.channel_id, _BEGINNING)
-    known = {
-        orjson.loads(entry.data)["tool_call_id"]
-        for entry in written
-        if entry.event in (events.APPROVAL_REQUIRED, events.INPUT_REQUIRED)
-    }
-    return [
-        asked(call) if call.status == ToolCallStatus.AWAITING_ANSWER else question(call)
-        for call in (await session.scalars(statement)).all()
-        if call.call_id not in known
-    ]
 
 
 def _entries_of(cursor: Entry, found: Sequence[events.Event]) -> Sequence[Entry]:

@@ -16,11 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sinas.auth.authenticate import deferred_principal
 from sinas.auth.principal import Principal
 from sinas.chat.accounting import Spent, rows_of
-from sinas.chat.channel import Mirror
 from sinas.chat.pictures import with_pictures
 from sinas.chat.prompt import Line
 from sinas.chat.statements import (
-    AUDIENCE,
     CLAIM,
     FINISH,
     FINISH_CALL,
@@ -84,6 +82,10 @@ class PlannedCall:
     description: str
     resource: tuple[str, str] | None
     needs_approval: bool
+
+
+class StopRequestedError(Exception):
+    """The turn was about to wait, and somebody has asked to stop it: nobody would end it then."""
 
 
 class Journal:
@@ -155,21 +157,6 @@ class Journal:
         rows = await session.scalars(LAST_CALLS, {"turn_id": self.turn.id})
         return list(rows.all())
 
-    async def audience(self, session: AsyncSession, agent: str) -> tuple[Mirror, ...]:
-        """The streams of the agents above this one's; none for a person's message."""
-        if self.turn.parent_call_id is None:
-            return ()
-        rows = await session.execute(AUDIENCE, {"call_key": self.turn.parent_call_id})
-        return tuple(
-            Mirror(
-                channel_id=row.channel_id,
-                call_id=row.call_id,
-                agent=agent,
-                chat_id=str(self.turn.chat_id),
-            )
-            for row in rows
-        )
-
     async def taken_ids(self, session: AsyncSession, call_ids: Sequence[str]) -> set[str]:
         """Which of these call ids the chat has already."""
         statement = select(ToolCall.call_id).where(
@@ -183,11 +170,15 @@ class Journal:
         """Store the model's message and its calls, before any of them starts.
 
         If one of them needs approval, nothing runs and the turn begins to wait.
+
+        Raises:
+            StopRequestedError: It would wait. Nothing is stored.
         """
         waits = any(call.needs_approval for call in calls)
         async with self._app.unit() as unit:
             await self._hold(
                 unit,
+                unless_stopped=waits,
                 rounds=Turn.rounds + 1,
                 usage=spent.usage,
                 status=TurnStatus.WAITING if waits else TurnStatus.RUNNING,
@@ -238,19 +229,22 @@ class Journal:
             )
         return changed or row
 
-    async def suspend(self) -> TurnStatus | None:
-        """Give the turn up until its open calls are settled: what it waits for.
+    async def suspend(self) -> tuple[TurnStatus | None, list[ToolCall]]:
+        """Give the turn up until its open calls are settled: what it waits for, and its round.
 
         None when all of them have been settled meanwhile: the turn goes on.
+
+        Raises:
+            StopRequestedError: It would wait. It is still this worker's.
         """
         async with self._app.unit() as unit:
-            await self._hold(unit)
+            await self._hold(unit, unless_stopped=True)
             state = await Suspensions(self._app, unit).state_of(self.turn.id)
-            if state is None:
-                return None
-            for_people = state is TurnStatus.WAITING
-            await self._hold(unit, status=state, lease_owner=None, channel_done=for_people)
-            return state
+            rows = await self.last_calls(unit.session)
+            if state is not None:
+                for_people = state is TurnStatus.WAITING
+                await self._hold(unit, status=state, lease_owner=None, channel_done=for_people)
+            return state, rows
 
     async def tell_parent(self) -> None:
         """Nothing but people can bring this turn on: maybe the one above waits for them too.
@@ -361,22 +355,6 @@ class Journal:
         )
         return await unit.session.scalar(statement)
 
-    async def next_turn(self) -> tuple[UUID, int, str] | None:
-        """The turn of the same chat that waited for this one: its id, generation and lane.
-
-        Asked after this one's end is committed: one that is committed later finds the way free,
-        one that was before is seen here.
-        """
-        statement = (
-            select(Turn.id, Turn.generation, Turn.lane)
-            .where(Turn.chat_id == self.turn.chat_id, Turn.status == TurnStatus.QUEUED)
-            .order_by(Turn.seq)
-            .limit(1)
-        )
-        async with self._app.statement_sessions() as session:
-            row = (await session.execute(statement)).first()
-        return None if row is None else (row.id, row.generation, row.lane)
-
     async def _write(self, statement: Executable, **values: Any) -> Row[Any]:
         """Run a statement that writes under the fence and answers with a row when it did."""
         row = await self._try(statement, **values)
@@ -397,19 +375,22 @@ class Journal:
             Turn.status == TurnStatus.RUNNING,
         )
 
-    async def _hold(self, unit: Unit, **values: Any) -> None:
+    async def _hold(self, unit: Unit, *, unless_stopped: bool = False, **values: Any) -> None:
         """Lock the turn's row and check the fence."""
-        statement: Any = select(Turn.id).where(*self._held()).with_for_update()
+        statement: Any = select(Turn.stop_requested).where(*self._held()).with_for_update()
         if values:
             statement = (
                 update(Turn)
                 .where(*self._held())
                 .values(**values)
-                .returning(Turn.id)
+                .returning(Turn.stop_requested)
                 .execution_options(synchronize_session=False)
             )
-        if (await unit.session.execute(statement)).first() is None:
+        is_stopped = await unit.session.scalar(statement)
+        if is_stopped is None:
             raise _lost()
+        if unless_stopped and is_stopped:
+            raise StopRequestedError
 
     async def _add_message(
         self,

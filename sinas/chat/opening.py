@@ -1,10 +1,13 @@
 """What a claimed turn starts with: who asks whom, with which tools, in what words."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from sinas.chat.channel import ChannelWriter, Emitted, read_emitted
+from sinas.chat.announcing import audience
+from sinas.chat.channel import NO_ROUND, ChannelWriter, Emitted, read_emitted
 from sinas.chat.journal import Journal, Subject
 from sinas.chat.overrides import Overrides
 from sinas.chat.prompt import Instructions, Line, build
@@ -14,7 +17,7 @@ from sinas.errors import InvalidInputError
 from sinas.kit.json_types import JsonObject
 from sinas.llm.base import ModelRequest, Provider
 from sinas.llm.convert import convert_messages, dialect_of
-from sinas.models import ToolCall
+from sinas.models import ToolCall, Turn
 from sinas.tools.base import Tool, ToolContext, ToolSet
 
 
@@ -113,14 +116,32 @@ async def open_turn(context: WorkerContext, journal: Journal, writer: ChannelWri
         continues = turn.fence > 1
         last_calls = await journal.last_calls(session) if continues else []
         name = f"{subject.chat.agent_namespace}/{subject.chat.agent_name}"
-        writer.mirrors = await journal.audience(session, name)
+        writer.mirrors = await audience(session, turn, name)
     emitted = Emitted()
     if continues:
         await writer.take()
         emitted = await read_emitted(app.redis, turn.channel_id, turn.rounds)
+        emitted = await _with_earlier_channels(app.redis, turn, last_calls, emitted)
     return Opening(
         subject, tools, sections, Overrides.read(turn.overrides), history, last_calls, emitted
     )
+
+
+async def _with_earlier_channels(
+    redis: Redis, turn: Turn, calls: Sequence[ToolCall], emitted: Emitted
+) -> Emitted:
+    """Also what the channels the round had before told of its results: not to be told again."""
+    ids = {call.call_id for call in calls}
+    for channel_id in reversed(turn.past_channels):
+        earlier = await read_emitted(redis, channel_id, NO_ROUND)
+        if ids.isdisjoint(earlier.started | earlier.asked):
+            break
+        emitted = replace(
+            emitted,
+            ended=emitted.ended | earlier.ended,
+            rejected=emitted.rejected | earlier.rejected,
+        )
+    return emitted
 
 
 def _tool_context(journal: Journal, subject: Subject) -> ToolContext:

@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat.accounting import Spent
 from sinas.chat.approving import ApprovalRules
+from sinas.chat.asking import parse_arguments
 from sinas.chat.journal import Journal, PlannedCall
 from sinas.chat.prompt import INTERRUPTED, Line, kept_result, result_text
-from sinas.chat.telling import Telling, parse_arguments
+from sinas.chat.telling import Telling
 from sinas.chat.traces import call_span, say_result
 from sinas.chat.unattended import require_attended
 from sinas.context import AppContext

@@ -40,6 +40,12 @@ class Saying:
         text = self.answer.content if self.replay.is_over else self.replay.emitted.text
         return text or None
 
+    async def recall(self) -> None:
+        """Learn what an earlier worker showed of the round."""
+        await self.writer.take()
+        known = await read_emitted(self._app.redis, self._channel_id, self.writer.round_number)
+        self.replay = Replay(known)
+
     def keep(self, text: str) -> None:
         """Store `text` instead; what clients were shown is out."""
         reason = self.answer.finish_reason

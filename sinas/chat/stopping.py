@@ -7,6 +7,7 @@ import orjson
 from sqlalchemy import func, select, update
 
 from sinas.chat.pushing import push_turn
+from sinas.chat.reopening import reopen
 from sinas.context import JOB_DONE_PREFIX, TURN_STOP_PREFIX, AppContext
 from sinas.db.unit import Unit
 from sinas.models import SUSPENDED_TURN, TERMINAL_TURN, Turn, TurnStatus
@@ -70,7 +71,8 @@ async def stop_turn(unit: Unit, turn_id: UUID) -> TurnStatus | None:
 
     Nothing changes when it has ended. Else a worker ends it: the one that runs it at once, or
     the one that takes it. A turn that no worker has is queued once more for that, since
-    whoever ends it also closes its open calls and its channel.
+    whoever ends it also closes its open calls and its channel: a new one, where the old one has
+    ended already for its followers.
     """
     turn = await unit.session.scalar(select(Turn).where(Turn.id == turn_id).with_for_update())
     if turn is None or turn.status in TERMINAL_TURN:
@@ -80,6 +82,7 @@ async def stop_turn(unit: Unit, turn_id: UUID) -> TurnStatus | None:
     if before is TurnStatus.QUEUED and turn.fence == 0:
         push_turn(unit, turn)  # it may not be due for days
     if before in SUSPENDED_TURN:
+        await reopen(unit, turn)
         turn.status = TurnStatus.QUEUED
         turn.generation += 1
         turn.queued_at = func.clock_timestamp()

@@ -1,10 +1,8 @@
 """What clients are told of tool calls: each thing once, whichever worker says it."""
 
-import orjson
-
 from sinas.chat import events
+from sinas.chat.asking import asking
 from sinas.chat.channel import ChannelWriter, Emitted
-from sinas.kit.json_types import JsonObject
 from sinas.models import TERMINAL_TOOL_CALL, ToolCall, ToolCallStatus
 
 
@@ -29,8 +27,7 @@ class Telling:
 
     def asks(self, row: ToolCall) -> None:
         """People must answer, or decide."""
-        asks_user = row.status == ToolCallStatus.AWAITING_ANSWER
-        self._once(self._asked, row, asked(row) if asks_user else question(row))
+        self._once(self._asked, row, asking(row))
 
     def settled(self, row: ToolCall, result: str) -> None:
         """Whatever the journal has of a call; nothing while it may still run."""
@@ -44,35 +41,12 @@ class Telling:
             self.start(row)
             self.end(row, result)
 
+    def owes(self, row: ToolCall) -> bool:
+        """Whether a call has ended, and clients do not know."""
+        told = self._rejected if row.status == ToolCallStatus.REJECTED else self._ended
+        return row.status in TERMINAL_TOOL_CALL and row.call_id not in told
+
     def _once(self, told: set[str], row: ToolCall, event: events.Event) -> None:
         if row.call_id not in told:
             told.add(row.call_id)
             self._writer.put(event)
-
-
-def asked(row: ToolCall) -> events.Event:
-    """What a call asks the user."""
-    assert isinstance(row.question, dict)
-    expires_at = row.expires_at.isoformat() if row.expires_at else None
-    return events.input_required(
-        row.call_id, str(row.question["question"]), row.question.get("options"), expires_at
-    )
-
-
-def question(row: ToolCall) -> events.Event:
-    """What asks people for their decision on a call."""
-    return events.approval_required(
-        row.call_id,
-        row.resource_namespace or "",
-        row.resource_name or "",
-        parse_arguments(row.arguments) or {},
-    )
-
-
-def parse_arguments(text: str) -> JsonObject | None:
-    """The arguments as an object, or None when the model wrote something else."""
-    try:
-        value = orjson.loads(text or "{}")
-    except orjson.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -17,18 +17,19 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from sinas.chat import events, structured
-from sinas.chat.answer import Replay, stream_answer
+from sinas.chat.announcing import announce_turn, waiting_ids, wake_next
+from sinas.chat.answer import Replay, difference, stream_answer
 from sinas.chat.approving import ApprovalRules
+from sinas.chat.asking import unasked
 from sinas.chat.delegating import settle_delegated
 from sinas.chat.hooks import MessageHooks, Verdict
-from sinas.chat.journal import Journal
+from sinas.chat.journal import Journal, StopRequestedError
 from sinas.chat.metering import Meter
 from sinas.chat.opening import Opening, open_turn
 from sinas.chat.prompt import Line
 from sinas.chat.pushing import TURN_JOB_NAME, push_turn_row
 from sinas.chat.rounds import Round
 from sinas.chat.saying import Saying
-from sinas.chat.suspending import announce_turn, waiting_ids
 from sinas.chat.telling import Telling
 from sinas.chat.traces import say_answer, say_opening, turn_span
 from sinas.context import TURN_STOP_PREFIX, WorkerContext
@@ -41,7 +42,7 @@ from sinas.errors import (
 )
 from sinas.kit.ids import uuid7
 from sinas.llm.base import ModelRequest
-from sinas.models import Turn, TurnStatus
+from sinas.models import ToolCall, ToolCallStatus, Turn, TurnStatus
 from sinas.queue.job import Queue, job
 from sinas.queue.signals import RESYNC, Listener
 from sinas.tracing.names import CANCELLED
@@ -60,16 +61,20 @@ Ending: TypeAlias = Literal["completed", "suspended", "delegated"]
 
 async def run_turn(context: WorkerContext, turn_id: UUID) -> None:
     """Run a turn to its end, or until it waits for people. Returns at once if it is not free."""
-    journal = await Journal.claim(context.app, turn_id, context.worker_id)
-    if journal is None:
-        return
+    # Before the claim: a stop that comes right after it is told by a signal only.
+    async with context.app.signals.listen(f"{TURN_STOP_PREFIX}{turn_id}") as stops:
+        journal = await Journal.claim(context.app, turn_id, context.worker_id)
+        if journal is not None:
+            await _run(context, journal, stops)
+
+
+async def _run(context: WorkerContext, journal: Journal, stops: Listener) -> None:
     with (
-        structlog.contextvars.bound_contextvars(turn_id=str(turn_id)),
+        structlog.contextvars.bound_contextvars(turn_id=str(journal.turn.id)),
         turn_span(context.app.tracer, journal.turn) as span,
     ):
         try:
-            async with context.app.signals.listen(f"{TURN_STOP_PREFIX}{turn_id}") as stops:
-                await _Run(context, journal).to_its_end(stops)
+            await _Run(context, journal).to_its_end(stops)
         except Exception as error:
             span.fail(type(error).__qualname__)
             # Its end could not be written, or Redis is away. This worker is alive, so nobody
@@ -100,6 +105,7 @@ class _Run:
         self.meter = Meter(self.app, self.turn)
         self.limit = asyncio.timeout(self.turn.timeout_seconds)
         self.stopped = self.turn.stop_requested
+        self.is_open = False
         self.blind = False
         self.formless = False
 
@@ -129,6 +135,8 @@ class _Run:
             raise
         except LeaseLostError:
             raise
+        except StopRequestedError:
+            await self._end(TurnStatus.CANCELLED, await self._shown())
         except SinasError as error:
             await self._fail(error.message, error.code)
         except Exception as error:  # noqa: BLE001 - a turn always ends with an event
@@ -137,7 +145,7 @@ class _Run:
             if ending == "suspended":
                 await self._say(events.done("suspended"), TurnStatus.WAITING)
                 await self.journal.tell_parent()
-                await self._wake_next()
+                await wake_next(self.app, self.turn.chat_id)
             elif ending == "delegated":
                 await self.writer.flush()
 
@@ -147,6 +155,7 @@ class _Run:
         self.meter.open(opening.subject)
         agent = opening.subject.agent
         self.said.replay = Replay(opening.emitted)
+        self.is_open = True
         calls = Round(
             app=self.app,
             journal=self.journal,
@@ -231,15 +240,28 @@ class _Run:
 
     async def _suspend(self, calls: Round) -> Ending | None:
         """Give the turn up while calls of its round end elsewhere; None when none is left."""
-        state = await self.journal.suspend()
-        async with self.app.statement_sessions() as session:
-            rows = await self.journal.last_calls(session)
-        if state is None:
-            # Settled while this worker ran the others: nobody else says so.
+        state, rows = await self.journal.suspend()
+        # Settled while this worker ran the others: nobody else says so.
+        if any(map(calls.telling.owes, rows)):
             calls.say_settled(rows, _results(await self._history()))
+        if state is None:
             return None
-        self.writer.put(events.round_suspended(waiting_ids(rows), self.turn.channel_id))
+        if state is TurnStatus.WAITING:
+            await self._ask_for_sub_agents(rows)
+        usage = None
+        if self.turn.past_channels:
+            usage = difference(self.meter.spent().usage, self.turn.usage)
+        self.writer.put(events.round_suspended(waiting_ids(rows), self.turn.channel_id, usage))
         return "suspended" if state is TurnStatus.WAITING else "delegated"
+
+    async def _ask_for_sub_agents(self, rows: Sequence[ToolCall]) -> None:
+        """What they wait for may not be on this stream yet, which ends now."""
+        if all(row.status != ToolCallStatus.DELEGATED for row in rows):
+            return
+        async with self.app.statement_sessions() as session:
+            channel_id = self.turn.channel_id
+            for event in await unasked(session, self.app.redis, self.turn.id, channel_id):
+                self.writer.put(event)
 
     async def _ask(self, opening: Opening, history: list[Line], *, with_tools: bool = True) -> None:
         if self.blind:
@@ -359,7 +381,7 @@ class _Run:
             log.error("turn.failed", exc_info=error)
             await self._fail(_UNSAID, "internal")
         elif self.stopped:
-            await self._end(TurnStatus.CANCELLED, self.said.shown)
+            await self._end(TurnStatus.CANCELLED, await self._shown())
         else:
             seconds = self.turn.timeout_seconds
             await self._fail(
@@ -367,7 +389,13 @@ class _Run:
             )
 
     async def _fail(self, message: str, code: str) -> None:
-        await self._end(TurnStatus.FAILED, self.said.shown, message, code)
+        await self._end(TurnStatus.FAILED, await self._shown(), message, code)
+
+    async def _shown(self) -> str | None:
+        """The text of this round that clients have, also what an earlier worker showed them."""
+        if not self.is_open and self.turn.fence > 1:
+            await self.said.recall()
+        return self.said.shown
 
     async def _end(
         self,
@@ -408,7 +436,7 @@ class _Run:
         if self.turn.parent_call_id is not None:
             async with self.app.unit() as unit:
                 await settle_delegated(self.app, unit, self.turn.id)
-        await self._wake_next()
+        await wake_next(self.app, self.turn.chat_id)
         return True
 
     async def _abandon_calls(self, keys: Sequence[str]) -> None:
@@ -424,12 +452,6 @@ class _Run:
         self.writer.put(last)
         await self.writer.flush()
         await announce_turn(self.app, self.turn.id, status)
-
-    async def _wake_next(self) -> None:
-        """Queue the turn of the same chat that waited for this one."""
-        if (following := await self.journal.next_turn()) is not None:
-            async with self.app.statement_unit() as unit:
-                push_turn_row(unit, *following)
 
     async def _hand_back(self) -> None:
         """The worker stops: give the turn to another one at once."""

@@ -2,6 +2,7 @@
 
 from sinas.models.artifacts import Artifact
 from sinas.models.chats import (
+    LIVE_TURN,
     SUSPENDED_TURN,
     TERMINAL_TOOL_CALL,
     TERMINAL_TURN,
@@ -53,6 +54,7 @@ from sinas.models.usage import Budget, ModelCall
 from sinas.models.workers import Worker
 
 __all__ = [
+    "LIVE_TURN",
     "SUSPENDED_TURN",
     "TERMINAL_EXECUTION",
     "TERMINAL_TOOL_CALL",

@@ -178,6 +178,7 @@ class TurnStatus(StrEnum):
 
 
 TERMINAL_TURN = frozenset({TurnStatus.COMPLETED, TurnStatus.FAILED, TurnStatus.CANCELLED})
+LIVE_TURN = frozenset(TurnStatus) - TERMINAL_TURN
 # What holds a turn open although no worker has it.
 SUSPENDED_TURN = frozenset({TurnStatus.WAITING, TurnStatus.DELEGATED})
 

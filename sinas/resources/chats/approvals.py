@@ -11,16 +11,16 @@ from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sinas.auth.principal import Principal
+from sinas.chat.reopening import locked_call, reopen, turn_above
 from sinas.chat.suspending import Suspensions
 from sinas.context import AppContext
 from sinas.db.unit import Unit
-from sinas.errors import ConflictError, InvalidInputError, NotFoundError
+from sinas.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
 from sinas.kit.ids import uuid7
 from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.time import utcnow
 from sinas.models import (
-    SUSPENDED_TURN,
     Message,
     ToolCall,
     ToolCallStatus,
@@ -73,19 +73,20 @@ class DecisionService:
 
         Raises:
             NotFoundError: No such chat, or no call of that id waits for a decision in it.
-            ForbiddenError: Somebody else's chat, or no chat grant on its agent.
+            ForbiddenError: Somebody else's chat, no chat grant on its agent, or arguments changed
+                by a key with other limits than the turn's.
             InvalidInputError: The changed arguments cannot be stored.
         """
         turn, call = await self._waiting(chat_id, call_id, ToolCallStatus.AWAITING_APPROVAL)
-        await self.suspensions.reopen(turn)
+        await reopen(self.unit, turn)
         if data.approved:
-            await self._approve(call, data)
+            await self._approve(turn, call, data)
         else:
-            await self.suspensions.write_result(call, ToolCallStatus.REJECTED, REJECTED)
+            await self.suspensions.write_result(turn, call, ToolCallStatus.REJECTED, REJECTED)
         self._sign(call)
         await self.suspensions.advance(turn)
         resumed = turn.status is TurnStatus.QUEUED
-        channel_id = await self._channel(chat_id, turn)
+        channel_id = (await self._addressed(chat_id, turn) or turn).channel_id
         return ApprovalResponse(
             status="approved" if data.approved else "rejected",
             tool_call_id=call_id,
@@ -106,10 +107,12 @@ class DecisionService:
             ConflictError: It was answered, or has expired.
         """
         turn, call = await self._waiting(chat_id, call_id, ToolCallStatus.AWAITING_ANSWER)
-        before = await self._addressed(chat_id, turn)
-        usage_before = dict(before.usage) if before else {}
-        await self.suspensions.reopen(turn)
-        await self.suspensions.write_result(call, ToolCallStatus.DONE, {"answer": data.answer})
+        addressed = await self._addressed(chat_id, turn)
+        usage_before = dict(addressed.usage) if addressed else {}
+        await reopen(self.unit, turn)
+        await self.suspensions.write_result(
+            turn, call, ToolCallStatus.DONE, {"answer": data.answer}
+        )
         self._sign(call)
         await self.suspensions.advance(turn)
         resumed = turn.status is TurnStatus.QUEUED
@@ -118,12 +121,12 @@ class DecisionService:
             tool_call_id=call_id,
             resumed=resumed,
             resume_pending=False,
-            channel_id=await self._channel(chat_id, turn) if resumed else None,
+            channel_id=(addressed or turn).channel_id if resumed else None,
             message="The turn goes on; follow channel_id."
             if resumed
             else "The turn waits for more before it goes on.",
         )
-        return Settled(accepted, await self._addressed(chat_id, turn), usage_before, resumed)
+        return Settled(accepted, addressed, usage_before, resumed)
 
     async def _waiting(
         self, chat_id: UUID, call_id: str, status: ToolCallStatus
@@ -131,17 +134,19 @@ class DecisionService:
         """The call that waits, and its turn, locked."""
         await self.chats.sendable(chat_id)
         known = await self.chats.rows.call(chat_id, call_id)
-        found = None if known is None else await self.suspensions.locked(known.id)
+        found = None if known is None else await locked_call(self.unit, known.id)
         asks = status is ToolCallStatus.AWAITING_ANSWER
-        if found is not None and found[0].status in SUSPENDED_TURN and found[1].status is status:
+        # A question may be answered while other calls of its round still run.
+        if found is not None and found[1].status is status and not found[0].stop_requested:
             return found
         if asks and known is not None and known.question is not None:
             raise ConflictError(f"The question of tool call '{call_id}' is not open any more.")
         what = "an answer" if asks else "a decision"
         raise NotFoundError(f"No tool call '{call_id}' waits for {what} in this chat")
 
-    async def _approve(self, call: ToolCall, data: ApprovalRequest) -> None:
+    async def _approve(self, turn: Turn, call: ToolCall, data: ApprovalRequest) -> None:
         if data.arguments is not None:
+            self._require_rights_of(turn)
             await self._change(call, data.arguments)
         call.status = ToolCallStatus.PENDING
         if not data.always_allow:
@@ -160,6 +165,15 @@ class DecisionService:
                 index_elements=["chat_id", "tool_name"], set_={"expires_at": expires_at}
             )
         )
+
+    def _require_rights_of(self, turn: Turn) -> None:
+        """The call runs with the rights of whoever began the turn: a key must not borrow them."""
+        limit = self.principal.limit_map
+        if limit is not None and limit != turn.access:
+            raise ForbiddenError(
+                "This API key is limited otherwise than whoever began the turn: it may approve "
+                "the call, but not change its arguments."
+            )
 
     async def _change(self, call: ToolCall, arguments: JsonObject) -> None:
         """Let the call run with other arguments. The model is shown those it ran with."""
@@ -184,13 +198,9 @@ class DecisionService:
         call.decided_by = self.principal.user_id
         call.decided_at = func.clock_timestamp()
 
-    async def _channel(self, chat_id: UUID, turn: Turn) -> str:
-        """Where whoever speaks in that chat sees the turn go on."""
-        addressed = await self._addressed(chat_id, turn)
-        return (addressed or turn).channel_id
-
     async def _addressed(self, chat_id: UUID, turn: Turn) -> Turn | None:
-        if turn.chat_id == chat_id:
-            return turn
-        await self.unit.session.flush()
-        return await self.chats.rows.live_turn(chat_id)
+        """The turn of that chat which the call works for, locked; None when it is gone."""
+        found: Turn | None = turn
+        while found is not None and found.chat_id != chat_id:
+            found = await turn_above(self.unit, found)
+        return found

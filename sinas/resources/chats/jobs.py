@@ -7,17 +7,21 @@ from sqlalchemy import delete, func, null, or_, select, update
 from sqlalchemy.orm import aliased
 
 from sinas.chat import events
+from sinas.chat.announcing import announce_turn
 from sinas.chat.channel import ChannelWriter
 from sinas.chat.delegating import settle_delegated
 from sinas.chat.hooks import verdict_of
 from sinas.chat.pushing import push_turn
-from sinas.chat.suspending import Suspensions, announce_turn
+from sinas.chat.reopening import locked_call, reopen
+from sinas.chat.stopping import stop_turn
+from sinas.chat.suspending import Suspensions
 from sinas.context import AppContext
 from sinas.kit.ids import uuid7_floor
 from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject
 from sinas.kit.time import utcnow
 from sinas.models import (
+    LIVE_TURN,
     SUSPENDED_TURN,
     TERMINAL_EXECUTION,
     TERMINAL_TOOL_CALL,
@@ -91,6 +95,17 @@ _ORPHANS = (
         ToolCall.status == ToolCallStatus.DELEGATED,
         ~select(_delegated.id).where(_delegated.parent_call_id == ToolCall.id).exists(),
     )
+    .limit(_BATCH)
+)
+_STRAYS = (
+    select(_delegated.id)
+    .join(ToolCall, ToolCall.id == _delegated.parent_call_id)
+    .where(
+        ToolCall.status.in_(TERMINAL_TOOL_CALL),
+        _delegated.status.in_(LIVE_TURN),
+        ~_delegated.stop_requested,
+    )
+    .order_by(_delegated.id)
     .limit(_BATCH)
 )
 _EXPIRED = (
@@ -187,7 +202,7 @@ async def push_again(context: AppContext) -> None:
 
 
 async def settle(context: AppContext) -> None:
-    """Bring calls what sub-agents came to whose worker died before it could."""
+    """Do for turns and their sub-agents what the worker that should have done it died before."""
     async with context.statement_sessions() as session:
         ended = (await session.scalars(_UNSETTLED)).all()
     for turn_id in ended:
@@ -197,13 +212,19 @@ async def settle(context: AppContext) -> None:
         parked = (await session.scalars(_PARKED)).all()
     for turn_id in parked:
         async with context.unit() as unit:
-            turn = await unit.session.get_one(Turn, turn_id, with_for_update=True)
-            await Suspensions(context, unit).advance_parent(turn)
+            turn = await unit.session.get(Turn, turn_id, with_for_update=True)
+            if turn is not None:
+                await Suspensions(context, unit).advance_parent(turn)
     async with context.statement_sessions() as session:
         orphans = (await session.scalars(_ORPHANS)).all()
     for call_key in orphans:
         async with context.unit() as unit:
             await Suspensions(context, unit).settle(call_key, ToolCallStatus.FAILED, _GONE)
+    async with context.statement_sessions() as session:
+        strays = (await session.scalars(_STRAYS)).all()
+    for turn_id in strays:
+        async with context.unit() as unit:
+            await stop_turn(unit, turn_id)
 
 
 async def expire(context: AppContext) -> None:
@@ -214,13 +235,13 @@ async def expire(context: AppContext) -> None:
         asks = status is ToolCallStatus.AWAITING_ANSWER
         async with context.unit() as unit:
             suspensions = Suspensions(context, unit)
-            found = await suspensions.locked(call_key)
+            found = await locked_call(unit, call_key)
             if found is None or found[1].status is not status:
                 continue  # decided in this moment
             turn, call = found
-            await suspensions.reopen(turn)
+            await reopen(unit, turn)
             end = ToolCallStatus.FAILED if asks else ToolCallStatus.REJECTED
-            await suspensions.write_result(call, end, _UNANSWERED if asks else _UNDECIDED)
+            await suspensions.write_result(turn, call, end, _UNANSWERED if asks else _UNDECIDED)
             await suspensions.advance(turn)
 
 

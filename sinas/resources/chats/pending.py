@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Row
 
-from sinas.chat.telling import parse_arguments
+from sinas.chat.asking import parse_arguments
 from sinas.models import ToolCall
 from sinas.resources.chats.schemas import ApprovalRead, PendingApproval, PendingInput
 

@@ -23,11 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import override
 
 from sinas.auth.permissions import PathGrant
+from sinas.chat.asking import FOR_PEOPLE, live_below
 from sinas.crud.repository import Repository
 from sinas.errors import InvalidInputError
-from sinas.models import TERMINAL_TURN, Chat, Message, ToolCall, ToolCallStatus, Turn
-
-_FOR_PEOPLE = (ToolCallStatus.AWAITING_APPROVAL, ToolCallStatus.AWAITING_ANSWER)
+from sinas.models import LIVE_TURN, Chat, Message, ToolCall, ToolCallStatus, Turn
 
 
 class ChatRepository(Repository[Chat]):
@@ -94,28 +93,18 @@ class ChatRepository(Repository[Chat]):
         """A call of the chat, or of a sub-agent's below it, by the id that clients know."""
         statement = (
             select(ToolCall)
-            .where(ToolCall.chat_id.in_(_tree(chat_id)), ToolCall.call_id == call_id)
+            .where(_within(chat_id), ToolCall.call_id == call_id)
             .order_by(ToolCall.chat_id != chat_id)
             .limit(1)
         )
         return await self.session.scalar(statement)
 
-    async def live_turn(self, chat_id: UUID) -> Turn | None:
-        """The chat's turn that is at work or waits, if there is one."""
-        statement = (
-            select(Turn)
-            .where(Turn.chat_id == chat_id, Turn.status.not_in(TERMINAL_TURN))
-            .order_by(Turn.seq)
-            .limit(1)
-        )
-        return await self.session.scalar(statement)
-
     async def live_turns(self, chat_id: UUID) -> Sequence[UUID]:
-        """All turns of the chat that have not ended, oldest first."""
+        """All turns of the chat that have not ended, in the order they are to be locked in."""
         statement = (
             select(Turn.id)
-            .where(Turn.chat_id == chat_id, Turn.status.not_in(TERMINAL_TURN))
-            .order_by(Turn.seq)
+            .where(Turn.chat_id == chat_id, Turn.status.in_(LIVE_TURN))
+            .order_by(Turn.id)
         )
         return (await self.session.scalars(statement)).all()
 
@@ -157,14 +146,17 @@ async def open_calls(session: AsyncSession, chat_id: UUID) -> Sequence[ToolCall]
     """Calls of a chat and of its sub-agents' that wait for people, oldest first."""
     statement = (
         select(ToolCall)
-        .where(ToolCall.chat_id.in_(_tree(chat_id)), ToolCall.status.in_(_FOR_PEOPLE))
+        .where(_within(chat_id), ToolCall.status.in_(FOR_PEOPLE))
         .order_by(ToolCall.created_at, ToolCall.position)
     )
     return (await session.scalars(statement)).all()
 
 
-def _tree(chat_id: UUID) -> Select[UUID]:
-    return select(Chat.id).where(or_(Chat.id == chat_id, Chat.root_chat_id == chat_id))
+def _within(chat_id: UUID) -> ColumnElement[bool]:
+    """SQL: calls made in a chat, in those that sub-agents have below it, or for its turns now."""
+    tree = select(Chat.id).where(or_(Chat.id == chat_id, Chat.root_chat_id == chat_id))
+    below = live_below(Turn.chat_id == chat_id)
+    return or_(ToolCall.chat_id.in_(tree), ToolCall.turn_id.in_(select(below.c.id)))
 
 
 def _about(grant: PathGrant) -> ColumnElement[bool]:

@@ -99,15 +99,23 @@ async def wait_for_turn(
     """As `wait_for`, for a turn that somebody else started."""
     try:
         async with asyncio.timeout(seconds):
-            while not await _heard(listener) and await _status(context, turn_id) not in _SETTLED:
-                pass
+            ended = await _settled(context, turn_id, listener)
     except TimeoutError as error:
         if await _status(context, turn_id) is not TurnStatus.DELEGATED:
             raise DeadlineError("Agent execution timed out") from error
-    ended = await read_turn(context, turn_id)
+        ended = await read_turn(context, turn_id)
     if ended.turn.status == TurnStatus.FAILED:
         raise failure_of(ended.turn)
     return ended
+
+
+async def _settled(context: AppContext, turn_id: UUID, listener: Listener) -> Ended:
+    while True:
+        if await _heard(listener) or await _status(context, turn_id) in _SETTLED:
+            ended = await read_turn(context, turn_id)
+            # What was heard may be that it waited, before an answer made it go on.
+            if ended.turn.status in _SETTLED:
+                return ended
 
 
 async def _heard(listener: Listener) -> bool:

@@ -96,7 +96,7 @@ class LlmUpstream:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for _ in range(_CLOSING_TURNS):
+        for _turn in range(_CLOSING_TURNS):
             for connection in tuple(self.open):
                 connection.abort()
             await asyncio.sleep(0)

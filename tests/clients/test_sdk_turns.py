@@ -137,7 +137,8 @@ async def test_injected_into_a_turn_that_asks(sdk: Sdk, talks: Talks) -> None:
 
 
 async def test_injected_into_a_turn_that_works(sdk: Sdk, talks: Talks) -> None:
-    talk = await talks([Answer(chunks=("one ", "two"), hold_after=1), words(2)])
+    answers = [Answer(chunks=("one ", "two"), hold_after=1), words(2)]
+    talk = await talks(answers, by="call")  # the message in between begins the rounds anew
     name = (talk.agent.namespace, talk.agent.name)
     async with asyncio.TaskGroup() as group:
         first = group.create_task(sdk("chats.invoke", *name, "go", session_key="s"))

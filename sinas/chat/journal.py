@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sinas.auth.authenticate import deferred_principal
 from sinas.auth.principal import Principal
 from sinas.chat.accounting import Spent, rows_of
+from sinas.chat.carrying import carry_over, newest_messages
 from sinas.chat.pictures import with_pictures
 from sinas.chat.prompt import Line
 from sinas.chat.statements import (
@@ -301,28 +302,38 @@ class Journal:
     ) -> Sequence[str] | None:
         """End the turn with its last message, if there is one; the keys of calls still open.
 
-        `message_id` is the last message's, where it was told to somebody. None, and nothing is written, when it would complete without an answer to a message that
-        was injected meanwhile.
+        `message_id` is the last message's, where it was told to somebody. None, and nothing is
+        written, when it would complete without an answer to a message that was injected
+        meanwhile. When it fails, such messages become the next turn's.
         """
         answers_all = status is TurnStatus.COMPLETED
-        ended = await self._try(
-            FINISH,
-            injected=self.seen_injected if answers_all else None,
-            status=status.value,
-            usage=spent.usage,
-            model_calls=list(spent.calls),
-            agent_namespace=spent.agent[0],
-            agent_name=spent.agent[1],
-            error=None if error is None else storable(error),
-            error_code=error_code,
-            message_id=None if content is None else message_id or uuid7(),
-            content=None if content is None else storable(content),
-        )
+        values = {
+            "injected": self.seen_injected if answers_all else None,
+            "status": status.value,
+            "usage": spent.usage,
+            "model_calls": list(spent.calls),
+            "agent_namespace": spent.agent[0],
+            "agent_name": spent.agent[1],
+            "error": None if error is None else storable(error),
+            "error_code": error_code,
+            "message_id": None if content is None else message_id or uuid7(),
+            "content": None if content is None else storable(content),
+        }
+        is_failure = status is TurnStatus.FAILED
+        ended = await (self._fail(values) if is_failure else self._try(FINISH, **values))
         if ended is not None:
             return [str(key) for key in ended.open_calls]
         if answers_all and await self._is_held():
             return None
         raise _lost()
+
+    async def _fail(self, values: dict[str, Any]) -> Row[Any] | None:
+        keys = {"turn_id": self.turn.id, "fence": self.turn.fence}
+        async with self._app.unit() as unit:
+            ended = (await unit.session.execute(FINISH, {**keys, **values})).first()
+            if ended is not None and (unseen := ended.injected - self.seen_injected) > 0:
+                await carry_over(unit, self.turn, newest_messages(self.turn, unseen))
+            return ended
 
     async def _is_held(self) -> bool:
         async with self._app.statement_sessions() as session:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.chat.accounting import Spent
-from sinas.chat.approving import ApprovalRules
+from sinas.chat.approving import ApprovalRules, grant_key
 from sinas.chat.asking import parse_arguments
 from sinas.chat.journal import Journal, PlannedCall
 from sinas.chat.prompt import INTERRUPTED, Line, kept_result, result_text
@@ -24,7 +24,7 @@ from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.templates import render
 from sinas.llm.assemble import ToolCall as ModelCall
-from sinas.models import ToolCall, ToolCallStatus, ToolGrant
+from sinas.models import Chat, ToolCall, ToolCallStatus, ToolGrant
 from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolResult, ToolSet, Waits
 
 log = structlog.get_logger(__name__)
@@ -56,6 +56,7 @@ class Round:
     """Everything running calls needs.
 
     Attributes:
+        chat: What it is part of.
         status_templates: The agent's texts by status key, Jinja over the call's arguments.
         approval_rules: When a call needs somebody's approval.
         is_nested: Whether this is a sub-agent's turn. Its call ids are then made unique beyond
@@ -65,6 +66,7 @@ class Round:
 
     app: AppContext
     journal: Journal
+    chat: Chat
     tools: ToolSet
     status_templates: JsonObject
     approval_rules: ApprovalRules
@@ -223,19 +225,18 @@ class Round:
 
     async def _granted(self, session: AsyncSession, calls: Sequence[ModelCall]) -> set[str]:
         """Names of tools that somebody allowed for the rest of this chat."""
-        asked = [
-            call.name
+        keys = {
+            grant_key(self.chat, call.name): call.name
             for call in calls
             if (tool := self.tools.tools.get(call.name)) and self.approval_rules.asks_for(tool)
-        ]
-        if not asked:
+        }
+        if not keys:
             return set()
-        statement = select(ToolGrant.tool_name).where(
-            ToolGrant.chat_id == self.journal.turn.chat_id,
-            ToolGrant.tool_name.in_(asked),
+        statement = select(ToolGrant.chat_id, ToolGrant.tool_name).where(
+            tuple_(ToolGrant.chat_id, ToolGrant.tool_name).in_(keys),
             ToolGrant.expires_at > func.now(),
         )
-        return set((await session.scalars(statement)).all())
+        return {keys[key, name] for key, name in await session.execute(statement)}
 
 
 async def _guarded(tool: Tool, call: Call) -> ToolResult:

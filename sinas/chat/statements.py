@@ -60,6 +60,7 @@ START: Final = _typed(
                                AND status IN ('awaiting_answer', 'delegated'))))
                     ORDER BY seq LIMIT 1)
           AND status IN ('queued', 'running', 'waiting', 'delegated') AND NOT stop_requested
+          AND access IS NOT DISTINCT FROM :access
         RETURNING id, channel_id
     ), chat AS (
         UPDATE chats
@@ -96,7 +97,8 @@ START: Final = _typed(
 """Store a user message, with the queued turn that answers it, and both on the chat.
 
 With `inject`, a message for a chat whose turn is at work, or asks something, goes into that turn
-instead; while one only waits for approvals, a new message is a turn of its own. The turn's
+instead; while one only waits for approvals, a new message is a turn of its own. So is one of a
+caller with other rights than the turn acts with: their words must not borrow those. The turn's
 row is locked before the chat's, as in `FINISH`: a turn that ends in this moment takes no message
 any more, and one that has taken it cannot end without having seen it. The chat's lock numbers
 turns and messages of one chat in the order they are committed in. No row when the chat is gone.
@@ -247,7 +249,7 @@ FINISH: Final = _typed(
             reply_message_id = :message_id, lease_owner = NULL, finished_at = clock_timestamp()
         WHERE id = :turn_id AND fence = :fence AND status = 'running'
           AND (CAST(:injected AS integer) IS NULL OR injected = :injected)
-        RETURNING id, chat_id, user_id
+        RETURNING id, chat_id, user_id, injected
     ), said AS (
         INSERT INTO messages (id, chat_id, turn_id, role, content)
         SELECT :message_id, held.chat_id, held.id, 'assistant', :content
@@ -275,15 +277,15 @@ FINISH: Final = _typed(
             total_tokens integer, cache_read_tokens integer, cache_write_tokens integer,
             cost_usd numeric, duration_ms integer, error_code text)
     )
-    SELECT held.id, ARRAY(SELECT id FROM closed) AS open_calls FROM held
+    SELECT held.id, held.injected, ARRAY(SELECT id FROM closed) AS open_calls FROM held
     """,
     turn_id=Uuid(),
     message_id=Uuid(),
     usage=JSONB(),
     model_calls=JSONB(),
 )
-"""End a turn: last message, model calls not stored yet, and open calls closed, whose ids it answers. No row when the fence is
-gone, or when more messages were injected than `injected`."""
+"""End a turn: last message, model calls not stored yet, and open calls closed, whose ids it
+answers. No row when the fence is gone, or when more messages were injected than `injected`."""
 
 AUDIENCE: Final = _typed(
     """
@@ -304,3 +306,21 @@ AUDIENCE: Final = _typed(
     call_key=Uuid(),
 )
 """The channels of the turns above a sub-agent's, nearest first, with the call each waits for."""
+
+CHATS_ABOVE: Final = _typed(
+    """
+    WITH RECURSIVE above AS (
+        SELECT turns.chat_id, turns.parent_call_id
+        FROM tool_calls JOIN turns ON turns.id = tool_calls.turn_id
+        WHERE tool_calls.id = :call_key
+        UNION ALL
+        SELECT turns.chat_id, turns.parent_call_id
+        FROM above
+        JOIN tool_calls ON tool_calls.id = above.parent_call_id
+        JOIN turns ON turns.id = tool_calls.turn_id
+    )
+    SELECT chat_id FROM above
+    """,
+    call_key=Uuid(),
+)
+"""The chats whose turns wait for a call, in no order."""

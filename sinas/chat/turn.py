@@ -159,6 +159,7 @@ class _Run:
         calls = Round(
             app=self.app,
             journal=self.journal,
+            chat=opening.subject.chat,
             tools=opening.tools,
             status_templates=agent.status_templates if agent else {},
             approval_rules=ApprovalRules.of(agent.tool_approvals if agent else {}),

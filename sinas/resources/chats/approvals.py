@@ -11,6 +11,7 @@ from sqlalchemy import func, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from sinas.auth.principal import Principal
+from sinas.chat.approving import grant_key
 from sinas.chat.reopening import locked_call, reopen, turn_above
 from sinas.chat.suspending import Suspensions
 from sinas.context import AppContext
@@ -21,6 +22,7 @@ from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.time import utcnow
 from sinas.models import (
+    Chat,
     Message,
     ToolCall,
     ToolCallStatus,
@@ -152,13 +154,15 @@ class DecisionService:
         if not data.always_allow:
             return
         expires_at = utcnow() + _GRANT_LIFE
+        chat = await self.unit.session.get_one(Chat, call.chat_id)
+        chat_id, name = grant_key(chat, call.name)
         await self.unit.session.execute(
             upsert(ToolGrant)
             .values(
                 id=uuid7(),
-                chat_id=call.chat_id,
+                chat_id=chat_id,
                 user_id=self.principal.user_id,
-                tool_name=call.name,
+                tool_name=name,
                 expires_at=expires_at,
             )
             .on_conflict_do_update(

@@ -8,6 +8,7 @@ from sqlalchemy.orm import aliased
 
 from sinas.chat import events
 from sinas.chat.announcing import announce_turn
+from sinas.chat.carrying import carry_over, unseen_messages
 from sinas.chat.channel import ChannelWriter
 from sinas.chat.delegating import settle_delegated
 from sinas.chat.hooks import verdict_of
@@ -165,6 +166,7 @@ async def take_over(context: AppContext) -> None:
                     )
                     .values(status=ToolCallStatus.INTERRUPTED)
                 )
+                await carry_over(unit, turn, unseen_messages(turn))
                 continue
             turn.status = TurnStatus.QUEUED
             turn.queued_at = func.clock_timestamp()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sinas.auth.principal import Principal
 from sinas.chat.overrides import Overrides
 from sinas.chat.pushing import push_turn_row
-from sinas.chat.statements import START
+from sinas.chat.statements import CHATS_ABOVE, START
 from sinas.chat.stopping import stop_turn
 from sinas.db.unit import Unit
 from sinas.errors import (
@@ -243,6 +243,7 @@ class ChatService:
 
         Raises:
             NotFoundError: `chat_id` is no chat of the caller with this agent.
+            ConflictError: Its turn waits for the very call.
             BadRequestError: `given` does not match the agent's input schema.
         """
         if chat_id is None:
@@ -257,6 +258,9 @@ class ChatService:
             chat = await self.get(chat_id)
             if chat.agent_id != agent.id:
                 raise NotFoundError(f"Chat '{chat_id}' is not one with this agent.")
+            above = await self.unit.session.scalars(CHATS_ABOVE, {"call_key": delegation.call_key})
+            if chat_id in above.all():
+                raise ConflictError(f"Chat '{chat_id}' waits for this call; begin a new one.")
         limit = agent.default_job_timeout or settings.chat.delegate_timeout
         return await self._start(chat, prompt, settings, limit_seconds=limit, delegation=delegation)
 

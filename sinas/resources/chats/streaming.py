@@ -109,8 +109,15 @@ async def _stop_if_abandoned(context: AppContext, channel_id: str, turn_id: UUID
     async with context.unit() as unit:
         turn = await unit.session.scalar(
             select(Turn.id)
-            # Not one that waits for people, or goes on elsewhere after their decision.
-            .where(Turn.id == turn_id, Turn.channel_id == channel_id, Turn.status.in_(_AT_WORK))
+            .where(
+                Turn.id == turn_id,
+                # Not one that waits for people, or goes on elsewhere after their decision,
+                Turn.channel_id == channel_id,
+                Turn.status.in_(_AT_WORK),
+                # nor one that somebody else spoke to, who may not follow it.
+                Turn.injected == 0,
+            )
+            .with_for_update()
         )
         if turn is not None:
             await stop_turn(unit, turn_id)

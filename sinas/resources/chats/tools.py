@@ -9,10 +9,12 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from sinas.auth.principal import Principal
 from sinas.context import AppContext
 from sinas.kit.json_types import JsonObject, JsonValue
-from sinas.models import Agent, ToolCall, ToolCallStatus
+from sinas.models import Agent, Chat, ToolCall, ToolCallStatus
 from sinas.resources.chats.delegates import delegate_tools
+from sinas.resources.chats.repository import ChatRepository
 from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolContext, ToolResult, Waits
 
 ASK_USER: Final = "ask_user"
@@ -113,7 +115,7 @@ def _retrieve(app: AppContext, context: ToolContext) -> Tool:
             "properties": {"tool_call_id": {"type": "string"}},
             "required": ["tool_call_id"],
         },
-        run=_Retrieve(app, context.principal.user_id, context.chat_id),
+        run=_Retrieve(app, context.principal, context.chat_id),
         status_key=RETRIEVE,
         status="Looking at an earlier result",
         resource=("sinas", RETRIEVE),
@@ -126,18 +128,24 @@ def _retrieve(app: AppContext, context: ToolContext) -> Tool:
 @dataclass(frozen=True, slots=True)
 class _Retrieve:
     app: AppContext
-    user_id: UUID
+    principal: Principal
     chat_id: UUID
 
     async def __call__(self, call: Call) -> ToolResult:
         wanted = str(call.arguments.get("tool_call_id", ""))
-        statement = (
-            select(*_KEPT)
-            .where(ToolCall.user_id == self.user_id, ToolCall.call_id == wanted)
-            .order_by(ToolCall.chat_id != self.chat_id, ToolCall.created_at.desc())
-            .limit(1)
-        )
         async with self.app.statement_sessions() as session:
+            statement = (
+                select(*_KEPT)
+                .join(Chat, Chat.id == ToolCall.chat_id)
+                # What the caller could read otherwise, too: a key may be limited to one agent.
+                .where(
+                    ToolCall.user_id == self.principal.user_id,
+                    ToolCall.call_id == wanted,
+                    ChatRepository(session, self.principal).readable(),
+                )
+                .order_by(ToolCall.chat_id != self.chat_id, ToolCall.created_at.desc())
+                .limit(1)
+            )
             row = (await session.execute(statement)).first()
         if row is None:
             return Failed("Tool result not found", f"No tool call has the id '{wanted}'.")

@@ -169,7 +169,8 @@ class Platform:
         replies = [m["content"] or "" for m in stored if m["role"] == "assistant"]
         whole = "".join(replies)
         replay = await self._replay(chat_id, channel)
-        middle = random.Random(channel).choice(seen)
+        # Not its last event: whoever comes back after that is told the end once more.
+        middle = random.Random(channel).choice(seen[:-1])
         rest = await self._replay(chat_id, channel, middle.id)
         if not seen or (seen[-1].name, seen[-1].data) != ("done", {"status": "completed"}):
             faults.append(f"ended with {seen[-1:]}")

@@ -27,17 +27,25 @@ def ensure_network(
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = _find(client, name)
         if not found:
-            client.api.create_network(
-                name,
-                driver="bridge",
-                options=_OPTIONS,
-                check_duplicate=True,
-                labels={"sinas.instance": instance_id, "sinas.type": "sandbox-network"},
-            )
+            _create(client, name, instance_id)
             found = _find(client, name)
         for surplus in found[1:]:
             _remove(client, surplus)
     return str(found[0]["Id"])
+
+
+def _create(client: "docker.DockerClient", name: str, instance_id: str) -> None:
+    try:
+        client.api.create_network(
+            name,
+            driver="bridge",
+            options=_OPTIONS,
+            check_duplicate=True,
+            labels={"sinas.instance": instance_id, "sinas.type": "sandbox-network"},
+        )
+    except APIError as error:
+        if error.status_code != 409:  # a creator with another lock file came first
+            raise
 
 
 def _find(client: "docker.DockerClient", name: str) -> list[dict[str, Any]]:

@@ -176,6 +176,25 @@ def test_racing_processes_make_one_network(
             network.remove()
 
 
+def test_a_network_made_between_look_and_creation_is_used(
+    client: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"sinas-race-{uuid.uuid4().hex[:8]}"
+    first = ensure_network(client, name, INSTANCE, tmp_path / "first")
+    look = client.api.networks
+    answers = iter([lambda **_: []])
+
+    def blind_once(**filters: object) -> object:
+        return next(answers, look)(**filters)
+
+    monkeypatch.setattr(client.api, "networks", blind_once)
+    try:
+        assert ensure_network(client, name, INSTANCE, tmp_path / "second") == first
+    finally:
+        monkeypatch.undo()
+        client.networks.get(first).remove()
+
+
 def test_the_image_is_named_after_its_content() -> None:
     base, tag = image_names("sinas-executor")
     assert base == "python:3.11-slim"

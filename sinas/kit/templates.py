@@ -18,7 +18,14 @@ from typing_extensions import override
 from sinas.kit.template_environment import BoundedEnvironment
 from sinas.kit.template_meter import TemplateError, metered
 
-__all__ = ["TemplateError", "check_template", "render", "render_document", "render_lenient"]
+__all__ = [
+    "TemplateError",
+    "check_document",
+    "check_template",
+    "render",
+    "render_document",
+    "render_lenient",
+]
 
 MAX_OUTPUT_CHARS = 1_000_000
 # As Jinja names templates that were not loaded from a file.
@@ -68,6 +75,11 @@ def check_template(text: str) -> None:
     _parsed(text)
 
 
+def check_document(text: str, *, is_html: bool) -> None:
+    """As `check_template`, for what `render_document` fills in."""
+    _parsed(text, _HTML if is_html else _TEXT)
+
+
 def render(text: str, variables: Mapping[str, object]) -> str:
     """Fill `text` in. A name that is not in `variables` is an error, not an empty text.
 
@@ -105,7 +117,8 @@ def render_document(text: str, variables: Mapping[str, object], *, is_html: bool
 def _filled(template: Template, variables: Mapping[str, object]) -> str:
     try:
         with metered():
-            return "".join(_bounded(template.generate(dict(variables))))
+            filled = "".join(_bounded(template.generate(dict(variables))))
+        _check_text(filled)
     except TemplateError as error:
         raise TemplateError(f"{_place(error)}{error.message}") from None
     except JinjaError as error:
@@ -114,6 +127,17 @@ def _filled(template: Template, variables: Mapping[str, object]) -> str:
         raise TemplateError(f"{_place(error)}It calls itself too often.") from None
     except Exception as error:  # noqa: BLE001 - a user's expression can raise anything
         raise TemplateError(f"{_place(error)}{type(error).__name__}: {error}") from None
+    return filled
+
+
+def _check_text(text: str) -> None:
+    """Refuse what escapes in a template's own texts can make, and no database or wire takes."""
+    if "\x00" in text:
+        raise TemplateError("The template makes a NUL character.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise TemplateError("The template makes text that is not valid Unicode.") from None
 
 
 def _place(error: Exception) -> str:

@@ -41,6 +41,7 @@ from sinas.models.identity import (
 from sinas.models.llm import LlmProvider
 from sinas.models.memory import Skill, State, StateVisibility, Store
 from sinas.models.secrets import Secret, SecretVisibility
+from sinas.models.templates import Template
 from sinas.models.triggers import (
     DeliveryStatus,
     HttpMethod,
@@ -93,6 +94,7 @@ __all__ = [
     "StateVisibility",
     "Store",
     "TargetType",
+    "Template",
     "ToolCall",
     "ToolCallStatus",
     "ToolGrant",

@@ -21,6 +21,7 @@ from tests.factories.llm import make_provider
 from tests.factories.memory import make_skill, make_state, make_store
 from tests.factories.schedules import make_schedule
 from tests.factories.secrets import make_secret
+from tests.factories.templates import make_template
 from tests.factories.usage import make_budget
 from tests.factories.webhooks import make_delivery, make_webhook
 
@@ -29,6 +30,8 @@ MARK = "4f1c-only-for-its-owner"
 NAMESPACE = "world"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {}}
 CODE = f"def handler(input_data, context):\n    return {{'mark': '{MARK}'}}\n"
+
+MAIL = {"to": "someone@example.com", "variables": {}}
 
 # A body each operation accepts. `{owner}` and the like are filled from the world's parameters.
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
@@ -65,6 +68,13 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "content": "Text",
     },
     ("POST", "/api/v1/stores"): {"namespace": NAMESPACE, "name": "new"},
+    ("POST", "/api/v1/templates"): {
+        "namespace": NAMESPACE,
+        "name": "new",
+        "html_content": "<p>Text</p>",
+    },
+    ("POST", "/templates/{namespace}/{name}/email"): MAIL,
+    ("POST", "/templates/{template_id}/send"): MAIL,
     ("POST", "/api/v1/users"): {"email": "new@example.com"},
     ("POST", "/api/v1/webhooks"): {
         "path": "new",
@@ -134,6 +144,7 @@ def nowhere() -> World:
     ids = (
         *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
         *("provider_id", "user_id", "batch_id", "budget_id", "delivery_id", "state_id"),
+        "template_id",
     )
     names = (
         "namespace",
@@ -225,6 +236,9 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     # As `/states` makes it; other users keep states in it too.
     store = await make_store(context, owner, namespace=NAMESPACE, name="default", description=MARK)
     state = await make_state(context, store, owner, "key", {"note": MARK})
+    template = await make_template(
+        context, owner, MARK, namespace=NAMESPACE, name="template", description=MARK
+    )
     role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
     key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
     return World(
@@ -248,6 +262,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "path": webhook.path,
             "key": state.key,
             "state_id": str(state.id),
+            "template_id": str(template.id),
             "container_name": await _some_container(context),
             "name": "nowhere",
         },
@@ -263,5 +278,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "/api/v1/skills": {"name": skill.name},
             "/api/v1/stores": {"name": store.name},
             "/stores": {"name": store.name},
+            "/api/v1/templates": {"name": template.name},
+            "/templates": {"name": template.name},
         },
     )

@@ -14,7 +14,7 @@ _UNREAD = frozenset({"head", "script", "style", "template", "title"})
 _PARAGRAPHS = frozenset(
     {"blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "ol", "p", "pre", "table", "ul"}
 )
-_LINES = frozenset({"article", "br", "div", "footer", "header", "hr", "li", "section", "tr"})
+_LINES = frozenset({"article", "div", "footer", "header", "hr", "li", "section", "tr"})
 _CELLS = frozenset({"td", "th"})
 
 
@@ -67,14 +67,20 @@ class _Reader:
             self._unread = None if is_end else name
         elif name in _PARAGRAPHS:
             self.written.append("\n\n")
-        elif name == "li" and not is_end:
-            self.written.append("\n- ")
-        elif name in _LINES and (not is_end or name != "li"):
+        elif name == "br":
             self.written.append("\n")
+        elif name in _LINES:
+            self._line()
+            self.written += ["- "] if name == "li" and not is_end else []
         elif name in _CELLS and is_end:
             self.written.append(" ")
         elif name == "a":
             self._link(tag, is_end=is_end)
+
+    def _line(self) -> None:
+        """Begin a line, unless this one is empty."""
+        if self.written and not self.written[-1].endswith("\n"):
+            self.written.append("\n")
 
     def _link(self, tag: str, *, is_end: bool) -> None:
         if not is_end:

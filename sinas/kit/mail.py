@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from aiosmtplib import SMTP, SMTPException
+from aiosmtplib import SMTP, SMTPException, SMTPRecipientsRefused, SMTPResponseException
 
 from sinas.errors import UnavailableError
 from sinas.kit.mail_message import Mail, message_bytes, wire_address
@@ -37,6 +37,8 @@ class MailConnection:
 
     def __init__(self, client: SMTP) -> None:
         self._client = client
+        # Whether an answer is outstanding: a goodbye would wait for it.
+        self._is_waiting = False
 
     async def send(self, mail: Mail) -> None:
         """Hand over one message.
@@ -46,13 +48,23 @@ class MailConnection:
             OSError: The connection broke.
         """
         sender, recipient = wire_address(mail.sender), wire_address(mail.to)
-        await self._client.sendmail(sender, [recipient], message_bytes(mail))
+        message = message_bytes(mail)
+        self._is_waiting = True
+        try:
+            await self._client.sendmail(sender, [recipient], message)
+            self._is_waiting = False
+        except (SMTPResponseException, SMTPRecipientsRefused):
+            self._is_waiting = False
+            raise
 
     async def close(self) -> None:
         """Hang up; a server that is gone already is no error."""
         try:
-            await self._client.quit(timeout=_GOODBYE_SECONDS)
+            if not self._is_waiting:
+                await self._client.quit(timeout=_GOODBYE_SECONDS)
         except (SMTPException, OSError):
+            pass  # it hears nothing more from us either way
+        finally:
             self._client.close()
 
 

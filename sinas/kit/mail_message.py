@@ -19,6 +19,7 @@ import idna
 from sinas.errors import FieldError, InvalidInputError
 
 MAX_SUBJECT_CHARS = 500
+MAX_NAME_CHARS = 200
 # RFC 5322: what a name may hold without quotes.
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 # Joins parts of an emoji; the other invisible characters can turn a text around.
@@ -109,7 +110,7 @@ def _words(name: str, text: str) -> Header:
 
 
 def _mailbox(header: str, name: str, address: str) -> Header:
-    line = one_line(name)
+    line = one_line(name)[:MAX_NAME_CHARS]
     if not line:
         return Header(address, "us-ascii", header_name=header)
     if not _is_plain(line):

@@ -1,6 +1,7 @@
 """Templates written to get out, to hang the process or to fill its memory. None may."""
 
 import resource
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,8 +113,7 @@ BOMBS = [
     "{% for a in xs %}{% for b in xs %}{% if xs == xs[:] %}{% endif %}{% endfor %}{% endfor %}",
     "{% set ns = namespace(x='x') %}{% for a in xs %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
     "{% set ns = namespace(x=[]) %}{% for a in xs %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}",
-    "{% set ns = namespace(x=[]) %}{% for a in range(99999) %}"
-    "{% set ns.x = [ns.x, long[:]] %}{% endfor %}",
+    "{% set n = namespace(x=1) %}{% for a in xs %}{% set n.x = [n.x, long[:]] %}{% endfor %}",
     "{% for a in xs %}{% set y %}{{ long }}{% endset %}{% endfor %}",
     "{% set y %}{% for a in range(99999) %}" + "x" * 1000 + "{% endfor %}{% endset %}",
     "{{ range(99999)|map('string')|map('replace', '9', long)|list|length }}",
@@ -138,8 +138,7 @@ BOMBS = [
     "{{ '%.999999999f'|format(1) }}",
     "{{ ('%999d' * 99999)|format(1) }}",
     "{{ 9 ** 9 ** 9 }}",
-    "{{ 64 ** 64 * 64 ** 64 * 64 ** 64 * 64 ** 64 * 64 ** 64 * 64 ** 64 * 64 ** 64 * 64 ** 64 "
-    "* 64 ** 64 * 64 ** 64 * 64 ** 64 * 64 ** 64 }}",
+    "{{ " + "64 ** 64 * " * 12 + "1 }}",
     "{{ range(10**12)|list }}",
     "{{ ('a@' ~ 'a.' * 90000 ~ '!')|urlize }}",
     "{{ ('<!--x-->' * 90000)|striptags }}",
@@ -162,8 +161,7 @@ BOMBS = [
 def little_memory():
     """Room for half a gigabyte more than now; what wants more fails with a MemoryError."""
     before = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as statm:
-        now = int(statm.read().split()[0]) * resource.getpagesize()
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (now + 2**29, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)

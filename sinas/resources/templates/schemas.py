@@ -10,6 +10,7 @@ from sinas.kit.email import Email
 from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import BadSchemaError, check_schema
+from sinas.kit.mail_message import MAX_NAME_CHARS
 
 MAX_CONTENT_CHARS = 200_000
 _MAX_TITLE_CHARS = 2_000
@@ -147,7 +148,10 @@ class TemplateEmailRequest(Input):
     ) = None
     from_name: (
         Annotated[
-            str, Field(max_length=200, description="Name that mail programs show as the sender.")
+            str,
+            Field(
+                max_length=MAX_NAME_CHARS, description="Name that mail programs show as the sender."
+            ),
         ]
         | None
     ) = None

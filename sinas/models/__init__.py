@@ -16,6 +16,12 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
+from sinas.models.databases import (
+    DatabaseAnnotation,
+    DatabaseConnection,
+    Query,
+    QueryOperation,
+)
 from sinas.models.dependencies import Dependency, Environment
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
@@ -67,6 +73,8 @@ __all__ = [
     "Budget",
     "CallbackStatus",
     "Chat",
+    "DatabaseAnnotation",
+    "DatabaseConnection",
     "DeliveryStatus",
     "Dependency",
     "Environment",
@@ -81,6 +89,8 @@ __all__ = [
     "Message",
     "ModelCall",
     "OtpSession",
+    "Query",
+    "QueryOperation",
     "RefreshToken",
     "ResponseMode",
     "Role",

@@ -16,6 +16,7 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
+from sinas.models.database_triggers import DatabaseTrigger
 from sinas.models.databases import (
     DatabaseAnnotation,
     DatabaseConnection,
@@ -75,6 +76,7 @@ __all__ = [
     "Chat",
     "DatabaseAnnotation",
     "DatabaseConnection",
+    "DatabaseTrigger",
     "DeliveryStatus",
     "Dependency",
     "Environment",

@@ -44,6 +44,14 @@ def jsonable(value: Any) -> JsonValue:
     """A driver's value as JSON: dates in ISO form, bytes in hex, what JSON lacks as text."""
     if value is None or isinstance(value, bool | int | str):
         return value
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [jsonable(each) for each in value]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> JsonValue:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, datetime | date | time):
@@ -52,8 +60,4 @@ def jsonable(value: Any) -> JsonValue:
         return value.total_seconds()
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value).hex()
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [jsonable(each) for each in value]
     return str(value)

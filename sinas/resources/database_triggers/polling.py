@@ -11,7 +11,6 @@ from datetime import timedelta
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from sinas.auth.principal import Principal
 from sinas.context import AppContext
@@ -59,10 +58,11 @@ async def look(context: AppContext, trigger: DatabaseTrigger, process: UUID) -> 
         waits_for = await _Look(context, trigger, process).run()
     except LeaseLostError:
         log_.info("database_triggers.lease_lost")
-    except (SinasError, SQLAlchemyError, OSError) as error:
-        known = isinstance(error, SinasError)
-        log_.warning("database_triggers.failed", error=str(error), exc_info=not known)
-        await _fail(context, trigger, process, error.message if known else _UNKNOWN)
+        # Where it was changed rather than taken over, the lease is still to be given back.
+        await _done(context, trigger, process, timedelta(0), None)
+    except SinasError as error:
+        log_.warning("database_triggers.failed", error=error.message)
+        await _fail(context, trigger, process, error.message)
     except Exception:
         log_.exception("database_triggers.failed")
         await _fail(context, trigger, process, _UNKNOWN)
@@ -172,6 +172,7 @@ class _Look:
         self, database: Database, table: Table, pending: Pending
     ) -> tuple[Pending, float]:
         """Without the holders that have ended, and how long it has waited."""
+        age = 0.0
         for number in range(_ASKED_AGAIN):
             if not pending.holders:
                 break
@@ -182,9 +183,7 @@ class _Look:
             still = open_.writers if age > _PATIENCE_SECONDS else open_.all
             left = tuple(each for each in pending.holders if each in still)
             pending = Pending(value=pending.value, holders=left, since=pending.since)
-        else:
-            return pending, age
-        return pending, 0.0
+        return pending, age
 
     async def _start(
         self, table: Table, bookmark: Bookmark, rows: Sequence[Row]

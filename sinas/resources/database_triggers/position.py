@@ -6,8 +6,7 @@ Values and keys are kept as PostgreSQL writes them, so that they mean there what
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-
-from typing_extensions import Self
+from typing import Self
 
 from sinas.kit.json_types import JsonObject
 

@@ -15,7 +15,20 @@ from sinas.resources.database_triggers.position import MOST_KEYS, Bookmark
 _LIMITS = Limits(rows=MOST_KEYS + 1, seconds=30)
 # Types whose values have one order, in which new ones come last where their maker wants it.
 _ORDERED = frozenset(
-    "int2 int4 int8 numeric float4 float8 date timestamp timestamptz uuid text varchar".split()
+    [
+        "int2",
+        "int4",
+        "int8",
+        "numeric",
+        "float4",
+        "float8",
+        "date",
+        "timestamp",
+        "timestamptz",
+        "uuid",
+        "text",
+        "varchar",
+    ]
 )
 _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,

@@ -1,8 +1,12 @@
 """One sample per resource with management operations: what `test_crud` needs to know of it."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from sinas.context import AppContext
+from sinas.models import User
+from tests.factories.databases import CONNECTION_ID, make_watchable
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"x": {"type": "integer"}}}
 
@@ -22,6 +26,7 @@ class Sample:
         seen_by_others: Whether the default role Users reads everybody's.
         gone: Status of a read after the deletion.
         comes_back: Whether creating it again after the deletion revives the same row.
+        needs: Makes what the creation names.
     """
 
     name: str
@@ -39,6 +44,7 @@ class Sample:
     gone: int = 404
     comes_back: bool = False
     required: tuple[str, ...] = field(default=("name",))
+    needs: Callable[[AppContext, User], Awaitable[object]] | None = None
 
     def path(self, row: Mapping[str, Any], *, update: bool = False) -> str:
         template = self.update_item if update and self.update_item else self.item
@@ -161,6 +167,51 @@ SAMPLES = (
             ("config", "{}"),
             ("is_default", "perhaps"),
         ),
+    ),
+    Sample(
+        name="database triggers",
+        collection="/api/v1/database-triggers",
+        actor="admin",
+        item="{name}",
+        method="PATCH",
+        create={
+            "name": "new users",
+            "database_connection_id": str(CONNECTION_ID),
+            "schema_name": "public",
+            "table_name": "users",
+            "operations": ["INSERT", "UPDATE"],
+            "function_namespace": "default",
+            "function_name": "on_change",
+            "poll_column": "created_at",
+            "poll_interval_seconds": 5,
+            "batch_size": 50,
+        },
+        change={"batch_size": 7},
+        required=(
+            "name",
+            "database_connection_id",
+            "table_name",
+            "function_name",
+            "poll_column",
+        ),
+        wrong=(
+            ("name", "a/b"),
+            ("name", ""),
+            ("name", 7),
+            ("database_connection_id", "main"),
+            ("schema_name", ""),
+            ("table_name", ""),
+            ("operations", []),
+            ("operations", ["DELETE"]),
+            ("operations", "INSERT"),
+            ("function_name", ""),
+            ("poll_column", ""),
+            ("poll_interval_seconds", 0),
+            ("poll_interval_seconds", 3601),
+            ("batch_size", 0),
+            ("batch_size", 10_001),
+        ),
+        needs=make_watchable,
     ),
     Sample(
         name="roles",

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from sinas.context import AppContext
 from tests.contract.routes import operations
 from tests.contract.samples import SAMPLES, Sample
 from tests.fixtures.client import SignIn
@@ -21,7 +22,9 @@ CHANGES_BY_ITSELF = {"updated_at"}
 
 
 @pytest.fixture
-async def actor(as_: SignIn, sample: Sample) -> httpx.AsyncClient:
+async def actor(as_: SignIn, sample: Sample, context: AppContext) -> httpx.AsyncClient:
+    if sample.needs is not None:
+        await sample.needs(context, await as_.user(sample.actor))
     return await as_(sample.actor)
 
 

@@ -15,6 +15,7 @@ from tests.contract.routes import Operation
 from tests.factories.artifacts import make_artifact, make_dependency
 from tests.factories.batches import make_batch
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
+from tests.factories.databases import make_connection_to, make_trigger
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
@@ -51,6 +52,15 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "permission_key": "sinas.agents.read:own",
         "permission_value": True,
     },
+    ("POST", "/api/v1/database-triggers"): {
+        "name": "new",
+        "database_connection_id": "{connection_id}",
+        "table_name": "users",
+        "function_namespace": NAMESPACE,
+        "function_name": "function",
+        "poll_column": "created_at",
+    },
+    ("POST", "/api/v1/database-triggers/{name}/reset"): {"position": "now"},
     ("POST", "/api/v1/schedules"): {
         "name": "new",
         "target_namespace": NAMESPACE,
@@ -203,6 +213,8 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         completed_at=utcnow(),
     )
     schedule = await make_schedule(context, owner, function, description=MARK)
+    connection = await make_connection_to(context, context.settings.database.url)
+    trigger = await make_trigger(context, owner, connection, function, error_message=MARK)
     secret = await make_secret(context, owner, MARK, name="WORLDS", description=MARK)
     batch = await make_batch(context, function, trigger_id_prefix=MARK)
     webhook = await make_webhook(
@@ -234,6 +246,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "model_id": f"agent:{NAMESPACE}/{agent.name}",
             "artifact_id": str(artifact.id),
             "chat_id": str(chat.id),
+            "connection_id": str(connection.id),
             "dependency_id": str(dependency.id),
             "channel_id": turn.channel_id,
             "tool_call_id": "call-1",
@@ -258,6 +271,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "/api/v1/llm-providers": {"name": provider.name},
             "/api/v1/queue/dlq": {"job_id": str(dead.id)},
             "/api/v1/roles": {"name": role.name},
+            "/api/v1/database-triggers": {"name": trigger.name},
             "/api/v1/schedules": {"name": schedule.name},
             "/api/v1/secrets": {"name": secret.name},
             "/api/v1/skills": {"name": skill.name},

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from sqlalchemy import make_url
 
 from sinas.models import DatabaseConnection, DatabaseTrigger
+from tests.factories.functions import make_function
 
 if TYPE_CHECKING:
     from sinas.context import AppContext
     from sinas.models import Function, User
 
 _numbers = count(1)
+# So that bodies that are written down can name it.
+CONNECTION_ID = UUID("0191e0a0-0000-7000-8000-000000000001")
 
 
 async def make_connection_to(
@@ -67,3 +71,11 @@ async def make_trigger(
     async with context.unit() as unit:
         unit.session.add(row)
     return row
+
+
+async def make_watchable(context: AppContext, owner: User) -> None:
+    """The function `on_change`, and a connection to the tests' own database, `CONNECTION_ID`."""
+    await make_function(context, owner, name="on_change")
+    await make_connection_to(
+        context, context.settings.database.url, id=CONNECTION_ID, name="watchable"
+    )

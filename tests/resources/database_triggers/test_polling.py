@@ -360,7 +360,7 @@ async def test_odd_names_and_types(watch: Watch, source: asyncpg.Connection) -> 
         'PRIMARY KEY ("k\'", "v:1")); TRUNCATE "o:dd ""t"'
     )
     watched = await watch(table_name='o:dd "t', poll_column="v:1", batch_size=1)
-    insert = 'INSERT INTO "o:dd ""t" VALUES (1.50, gen_random_uuid(), \'NaN\', \'\\xff\')'
+    insert = "INSERT INTO \"o:dd \"\"t\" VALUES (1.50, gen_random_uuid(), 'NaN', '\\xff')"
     await source.execute(f"{insert}; {insert}")
     await watched.look()
     rows = [row for given in await watched.inputs() for row in given["rows"]]

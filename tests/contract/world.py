@@ -144,6 +144,7 @@ def nowhere() -> World:
     ids = (
         *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
         *("provider_id", "user_id", "batch_id", "budget_id", "delivery_id", "state_id"),
+        "connection_id",
     )
     names = (
         "namespace",

@@ -17,6 +17,13 @@ def _addressable(name: str) -> str:
     return name
 
 
+def _storable(text: str) -> str:
+    # Asked of the user's database before ours could refuse it.
+    if "\x00" in text:
+        raise ValueError("cannot have a NUL character")
+    return text
+
+
 class Operation(StrEnum):
     """What happens to rows."""
 
@@ -29,7 +36,7 @@ def _once(operations: list[Operation]) -> list[Operation]:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_addressable)]
-Given = Annotated[str, Field(min_length=1, max_length=255)]
+Given = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
 Operations = Annotated[
     list[Operation],
     Field(
@@ -47,6 +54,7 @@ Column = Annotated[
         max_length=255,
         description="A column whose values grow: rows with larger ones than before are new.",
     ),
+    AfterValidator(_storable),
 ]
 Interval = Annotated[int, Field(ge=1, le=3600)]
 BatchSize = Annotated[int, Field(ge=1, le=10_000, description="Rows of one execution at most.")]
@@ -57,7 +65,7 @@ class DatabaseTriggerCreate(Input):
 
     name: Name
     database_connection_id: UUID
-    schema_name: Annotated[str, Field(min_length=1, max_length=255)] = "public"
+    schema_name: Given = "public"
     table_name: Given
     operations: Operations = [Operation.INSERT, Operation.UPDATE]
     function_namespace: Given = "default"

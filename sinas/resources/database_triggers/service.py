@@ -109,7 +109,7 @@ class DatabaseTriggerService:
                 row.access = self.principal.limit_map
             if "poll_column" in changed:
                 row.bookmark = None
-            if changed - {"name"}:
+            if changed - {"name", "batch_size"}:
                 _start_anew(row)
             await _flush(unit, row)
         return row

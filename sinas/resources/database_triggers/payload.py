@@ -36,14 +36,26 @@ def payload(
 
 def _of_type(value: Any, kind: str) -> JsonValue:
     if kind in _JSON_TYPES and isinstance(value, str):
-        return jsonable(json.loads(value))
+        return jsonable(json.loads(value, object_pairs_hook=_storable_names))
     return jsonable(value)
+
+
+def _storable_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {_storable(name): value for name, value in pairs}
+
+
+def _storable(text: str) -> str:
+    """Without what a `json` column may escape and nothing of ours can keep: NUL, half pairs."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\x00", "\ufffd")
 
 
 def jsonable(value: Any) -> JsonValue:
     """A driver's value as JSON: dates in ISO form, bytes in hex, what JSON lacks as text."""
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int):
         return value
+    if isinstance(value, str):
+        return _storable(value)
     if isinstance(value, Mapping):
         return {str(key): jsonable(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set):

@@ -64,3 +64,15 @@ def test_json_columns_are_json() -> None:
     )
     assert given["rows"] == [{"c": [1], "d": "[1]"}]
     assert given["count"] == 1
+
+
+def test_what_only_json_columns_can_hold_does_not_stop_the_trigger() -> None:
+    given = payload(
+        table="a.b",
+        operation="CHANGE",
+        poll_column="c",
+        rows=[{"c": r'{"a\u0000": "\ud800 \ud83d\ude00"}'}],
+        types={"c": "json"},
+        now=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    assert given["rows"] == [{"c": {"a\ufffd": "\ufffd \U0001f600"}}]

@@ -19,8 +19,8 @@ from tests.e2e.killing import environ_of
 
 if TYPE_CHECKING:
     from sinas.context import AppContext
-    from tests.resources.database_triggers.conftest import Watch, Watched
     from tests.fixtures.servers import Servers
+    from tests.resources.database_triggers.conftest import Watch, Watched
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 30
@@ -122,18 +122,16 @@ async def test_one_database_that_is_down_stops_no_other_trigger(
 ) -> None:
     watched = await watch()
     down = await watch(looked=False, schema_name="nowhere")
-    task = asyncio.create_task(run(context))
-    try:
+
+    async def told() -> bool:
+        return (await down.row()).failures >= 2
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run(context))
         await source.execute("INSERT INTO items (name) VALUES ('x')")
         await reported(watched, 1)
-
-        async def told() -> bool:
-            return (await down.row()).failures >= 2
-
         await until(told)
-    finally:
         task.cancel()
-        await asyncio.wait([task])
     assert "no table" in str((await down.row()).error_message)
 
 

@@ -31,7 +31,9 @@ def _encoded(name: str, kind: str, value: Any) -> Any:
         if kind.endswith("[]"):
             return _elements(kind.removesuffix("[]"), value)
         return _one(kind, value)
-    except (ValueError, TypeError, InvalidOperation, OverflowError) as error:
+    except InvalidOperation as error:
+        raise StatementError(f"The value of ':{name}' must be a number.") from error
+    except (ValueError, TypeError, OverflowError) as error:
         raise StatementError(
             f"The value of ':{name}' does not fit the type {kind}: {error}"
         ) from error

@@ -75,8 +75,15 @@ class Result:
     is_cut: bool = False
 
     def dicts(self) -> list[dict[str, Any]]:
-
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        """Rows by column name; a name that comes again is told apart by a number."""
+        names: list[str] = []
+        for column in self.columns:
+            name, count = column, 1
+            while name in names:
+                count += 1
+                name = f"{column}_{count}"
+            names.append(name)
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 class Database(Protocol):

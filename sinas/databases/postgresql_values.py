@@ -1,6 +1,7 @@
 """From JSON values to what asyncpg wants for the type of each parameter."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -73,7 +74,11 @@ def _number(value: Any) -> Decimal:
 
 
 def _float(value: Any) -> float:
-    return float(_number(value))
+    number = _number(value)
+    nearest = float(number)
+    if number.is_finite() and not math.isfinite(nearest):
+        raise OverflowError("the number is too large")
+    return nearest
 
 
 def _boolean(value: Any) -> bool:

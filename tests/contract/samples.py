@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# There is one of this id while the sample that names it is tested.
+CONNECTION_ID = "0192f0c0-0000-7000-8000-000000000001"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"x": {"type": "integer"}}}
 
 
@@ -137,6 +139,47 @@ SAMPLES = (
         ),
     ),
     Sample(
+        name="database_connections",
+        collection="/api/v1/database-connections",
+        actor="admin",
+        item="{name}",
+        update_item="{id}",
+        method="PATCH",
+        create={
+            "name": "warehouse",
+            "connection_type": "postgresql",
+            "host": "db.example.com",
+            "port": 5432,
+            "database": "sales",
+            "username": "reader",
+            "password": "hunter2-hunter2",
+            "ssl_mode": "verify-full",
+            "config": {"max_pool_size": 4},
+            "read_only": True,
+        },
+        change={"database": "stock"},
+        secret=("password",),
+        required=("name", "connection_type", "host", "port", "database", "username"),
+        wrong=(
+            ("name", ""),
+            ("name", "a/b"),
+            ("connection_type", "oracle"),
+            ("host", "/var/run/postgresql"),
+            ("host", "a b"),
+            ("port", 0),
+            ("port", 2**40),
+            ("database", ""),
+            ("database", "a\x00b"),
+            ("username", 7),
+            ("ssl_mode", "perhaps"),
+            ("config", {"max_pool_size": 0}),
+            ("config", {"max_pool_size": 10**9}),
+            ("config", {"min_pool_size": 5, "max_pool_size": 2}),
+            ("config", {"dsn": "x"}),
+            ("read_only", "perhaps"),
+        ),
+    ),
+    Sample(
         name="llm_providers",
         collection="/api/v1/llm-providers",
         actor="admin",
@@ -160,6 +203,41 @@ SAMPLES = (
             ("api_endpoint", "nonsense"),
             ("config", "{}"),
             ("is_default", "perhaps"),
+        ),
+    ),
+    Sample(
+        name="queries",
+        collection="/api/v1/queries",
+        actor="admin",  # the default role Users makes none
+        item="{namespace}/{name}",
+        create={
+            "namespace": "sales",
+            "name": "orders",
+            "description": "Orders of a day",
+            "database_connection_id": CONNECTION_ID,
+            "operation": "read",
+            "sql": "SELECT * FROM orders WHERE day = :day",
+            "input_schema": SCHEMA,
+            "output_schema": SCHEMA,
+            "timeout_ms": 1000,
+            "max_rows": 10,
+        },
+        change={"sql": "SELECT * FROM orders"},
+        required=("name", "database_connection_id", "operation", "sql"),
+        wrong=(
+            ("name", "a/b"),
+            ("name", 7),
+            ("namespace", ""),
+            ("database_connection_id", "not-a-uuid"),
+            ("operation", "perhaps"),
+            ("sql", ""),
+            ("sql", "SELECT 'a\x00b'"),
+            ("input_schema", {"type": "nonsense"}),
+            ("output_schema", "{}"),
+            ("timeout_ms", 0),
+            ("timeout_ms", 2**40),
+            ("max_rows", 0),
+            ("max_rows", 2**40),
         ),
     ),
     Sample(

@@ -15,6 +15,7 @@ from tests.contract.routes import Operation
 from tests.factories.artifacts import make_artifact, make_dependency
 from tests.factories.batches import make_batch
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
+from tests.factories.databases import make_annotation, make_connection, make_query
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
@@ -37,6 +38,31 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/budgets"): {"name": "new", "limit_tokens": 1000},
     ("POST", "/api/v1/containers/scale"): {"target": 1},
     ("POST", "/api/v1/dependencies"): {"package_name": "new"},
+    ("POST", "/api/v1/database-connections"): {
+        "name": "new",
+        "connection_type": "postgresql",
+        "host": "127.0.0.1",
+        "port": 1,
+        "database": "new",
+        "username": "new",
+    },
+    ("POST", "/api/v1/database-connections/test"): {
+        "connection_type": "postgresql",
+        "host": "127.0.0.1",
+        "port": 1,
+        "database": "new",
+        "username": "new",
+    },
+    ("PUT", "/api/v1/database-connections/{name}/annotations"): {
+        "annotations": [{"table_name": "new", "description": "new"}]
+    },
+    ("POST", "/api/v1/queries"): {
+        "namespace": NAMESPACE,
+        "name": "new",
+        "database_connection_id": "{connection_id}",
+        "operation": "read",
+        "sql": "SELECT 1",
+    },
     ("POST", "/api/v1/functions"): {
         "namespace": NAMESPACE,
         "name": "new",
@@ -133,7 +159,15 @@ def nowhere() -> World:
     """The parameters of rows that do not exist."""
     ids = (
         *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
-        *("provider_id", "user_id", "batch_id", "budget_id", "delivery_id", "state_id"),
+        *(
+            "connection_id",
+            "provider_id",
+            "user_id",
+            "batch_id",
+            "budget_id",
+            "delivery_id",
+            "state_id",
+        ),
     )
     names = (
         "namespace",
@@ -145,6 +179,7 @@ def nowhere() -> World:
         "path",
         "key",
         "model_id",
+        "table",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -221,6 +256,11 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     budget = await make_budget(context)
     artifact = await make_artifact(context, chat, MARK, MARK.encode())
     dependency = await make_dependency(context)
+    connection = await make_connection(context, name="worlds-database")
+    await make_annotation(context, connection, "users", description=MARK)
+    query = await make_query(
+        context, owner, connection, f"SELECT '{MARK}' AS mark", namespace=NAMESPACE, name="query"
+    )
     skill = await make_skill(context, owner, MARK, namespace=NAMESPACE, name="skill")
     # As `/states` makes it; other users keep states in it too.
     store = await make_store(context, owner, namespace=NAMESPACE, name="default", description=MARK)
@@ -248,14 +288,19 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "path": webhook.path,
             "key": state.key,
             "state_id": str(state.id),
+            "connection_id": str(connection.id),
+            "table": "users",
             "container_name": await _some_container(context),
             "name": "nowhere",
         },
         {
             "/api/v1/agents": {"name": agent.name},
+            "/api/v1/database-connections": {"name": connection.name},
             "/api/v1/functions": {"name": function.name},
             "/functions": {"name": function.name},
             "/api/v1/llm-providers": {"name": provider.name},
+            "/api/v1/queries": {"name": query.name},
+            "/queries": {"name": query.name},
             "/api/v1/queue/dlq": {"job_id": str(dead.id)},
             "/api/v1/roles": {"name": role.name},
             "/api/v1/schedules": {"name": schedule.name},

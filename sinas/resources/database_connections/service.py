@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import SecretStr
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.principal import Principal
 from sinas.context import DATABASE_CHANGED_PREFIX
@@ -170,3 +171,26 @@ def found(row: DatabaseConnection | None, name: str) -> DatabaseConnection:
     if row is None:
         raise NotFoundError(f"Database connection '{name}' not found")
     return row
+
+
+async def is_connection(session: AsyncSession, connection_id: UUID) -> bool:
+    """Whether there is a connection of that id, active or not."""
+    return await DatabaseConnectionRepository(session).by_id(connection_id) is not None
+
+
+async def connection_target(
+    session: AsyncSession, cipher: Cipher, connection_id: UUID
+) -> DatabaseTarget:
+    """What to open for a row that names a connection; who made that row was allowed to.
+
+    Raises:
+        NotFoundError: The connection was deleted.
+        InactiveConnectionError: It is switched off.
+        UnreadablePasswordError: Its password cannot be decrypted.
+    """
+    row = await DatabaseConnectionRepository(session).by_id(connection_id)
+    if row is None:
+        raise NotFoundError(
+            "The database connection was deleted; set database_connection_id to another."
+        )
+    return target_of(row, cipher)

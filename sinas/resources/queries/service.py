@@ -12,8 +12,7 @@ from sinas.databases.parameters import parse
 from sinas.errors import BadRequestError, FieldError, ForbiddenError, NotFoundError
 from sinas.kit.crypto import Cipher
 from sinas.models import Query
-from sinas.resources.database_connections.repository import DatabaseConnectionRepository
-from sinas.resources.database_connections.targets import target_of
+from sinas.resources.database_connections.service import connection_target, is_connection
 from sinas.resources.queries.repository import QueryRepository
 from sinas.resources.queries.running import Prepared
 from sinas.resources.queries.schemas import QueryCreate, QueryUpdate
@@ -41,14 +40,8 @@ class QueryService(CrudService[Query, QueryCreate, QueryUpdate]):
         row = await self.changeable(namespace, name, "execute")
         if not row.is_active:
             raise NotFoundError(f"Query '{namespace}/{name}' is inactive")
-        connections = DatabaseConnectionRepository(self.unit.session)
-        connection = await connections.by_id(row.database_connection_id)
-        if connection is None:
-            raise NotFoundError(
-                f"The database connection of query '{namespace}/{name}' was deleted; "
-                "set database_connection_id to another."
-            )
-        return Prepared(query=row, target=target_of(connection, cipher), caller=self.principal)
+        target = await connection_target(self.unit.session, cipher, row.database_connection_id)
+        return Prepared(query=row, target=target, caller=self.principal)
 
     @override
     async def check(self, values: dict[str, Any], row: Query | None) -> None:
@@ -60,8 +53,8 @@ class QueryService(CrudService[Query, QueryCreate, QueryUpdate]):
         if "sql" in values:
             check_single(parse(values["sql"], "postgresql"))
         if "database_connection_id" in values:
-            connections = DatabaseConnectionRepository(self.unit.session)
-            if await connections.by_id(values["database_connection_id"]) is None:
+            connection_id = values["database_connection_id"]
+            if not await is_connection(self.unit.session, connection_id):
                 raise BadRequestError(
                     "database_connection_id names no database connection.",
                     [FieldError("database_connection_id", "names no database connection")],

@@ -10,12 +10,12 @@ from sinas.databases.parameters import parse
 from sinas.errors import ForbiddenError, InvalidInputError, NotFoundError, SinasError
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.models import Agent, Query, QueryOperation
-from sinas.resources.functions.tool_parameters import ConfiguredParameters, configured
 from sinas.resources.queries.repository import QueryRepository
 from sinas.resources.queries.running import INJECTED
 from sinas.resources.queries.service import QueryService
 from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolContext, ToolResult
 from sinas.tools.names import fitting
+from sinas.tools.parameters import ConfiguredParameters, configured
 
 _FAILED = "Query failed"
 

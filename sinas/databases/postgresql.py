@@ -104,7 +104,7 @@ class PostgresDatabase:
             raise ReadOnlyError(f"The database connection '{self._target.name}' is read-only.")
         result = Result()
         async with self._connection(limits) as connection:
-            await connection.execute(f"BEGIN READ WRITE; {_timeout(limits)}")
+            await connection.execute(f"BEGIN; {_timeout(limits)}")
             for statement in statements:
                 result = await _run(connection, statement, limits)
             # Not with what `_ended` sends: a constraint that is checked last fails here.

@@ -114,8 +114,10 @@ async def test_a_table_with_everything(
     async with context.unit() as unit:
         for statement in (
             'CREATE SCHEMA "odd ""schema"',
-            'CREATE TABLE "odd ""schema"."a\'b" (id int PRIMARY KEY, n numeric(6,2) DEFAULT 1 '
-            "NOT NULL, word varchar(9) UNIQUE CHECK (word <> ''))",
+            (
+                'CREATE TABLE "odd ""schema"."a\'b" (id int PRIMARY KEY, n numeric(6,2) DEFAULT 1 '
+                "NOT NULL, word varchar(9) UNIQUE CHECK (word <> ''))"
+            ),
             'CREATE TABLE "odd ""schema".child (parent int REFERENCES "odd ""schema"."a\'b")',
             'CREATE VIEW "odd ""schema".v AS SELECT id FROM "odd ""schema"."a\'b"',
         ):

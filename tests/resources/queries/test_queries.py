@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.requests import Request
 
+from sinas.databases.base import Limits, Statement
 from sinas.models import DatabaseConnection, QueryOperation
+from sinas.resources.database_connections.targets import any_target_of
+from sinas.resources.queries.executing import Executor
+from sinas.resources.queries.schemas import QueryExecute
 from tests.factories.databases import make_connection, make_query
+from tests.factories.identity import make_role, make_user
 
 if TYPE_CHECKING:
     import httpx
@@ -127,16 +135,10 @@ async def test_what_fails_is_never_a_500(
     await make_query(context, user, connection, sql, name="q", timeout_ms=200)
     answer = await admin.post(
         "/queries/default/q/execute",
-        content=_json({"input": given}),
+        content=json.dumps({"input": given}),
         headers={"Content-Type": "application/json"},
     )
     assert answer.status_code == status, answer.text
-
-
-def _json(value: Any) -> bytes:
-    import json
-
-    return json.dumps(value).encode()
 
 
 async def test_schemas_of_input_and_output(
@@ -166,14 +168,45 @@ async def test_rights(context: AppContext, as_: SignIn, connection: DatabaseConn
     """Users read their own by default, and execute none until a role lets them."""
     owner = await as_.user("owner")
     await make_query(context, owner, connection, "SELECT 1 AS one", name="q")
-    own = "sinas.queries/default/q.execute:own"
-    client, other = await as_("owner"), await as_("other")
-    assert (await execute(client, "q")).status_code == 403
-    assert (await execute(other, "q")).status_code in {403, 404}
-    from tests.factories.identity import make_role
+    plain, other = await as_("owner"), await as_("other")
+    assert (await execute(plain, "q")).status_code == 403
+    role = await make_role(context, ["sinas.queries/default/*.execute:own"])
+    user = await make_user(context, roles=[role.name])
+    await make_query(context, user, connection, "SELECT 2 AS two", name="own")
+    granted = await as_(user)
+    assert (await execute(granted, "own")).json()["data"] == [{"two": 2}]
+    # Of another owner: not even that it is there.
+    assert (await execute(granted, "q")).status_code == 404
+    assert (await execute(granted, "nowhere")).status_code == 404
+    assert (await execute(other, "q")).status_code == 403
 
-    await make_role(context, [own, "sinas.queries/default/q.read:own"], members=[owner])
-    assert (await execute(client, "q")).json()["data"] == [{"one": 1}]
+
+async def test_a_client_who_leaves_takes_the_statement_along(
+    context: AppContext, as_: SignIn, connection: DatabaseConnection
+) -> None:
+    """Executed as a server would: the request's `receive` says that the client is gone."""
+    admin = await as_.user("admin")
+    await make_query(context, admin, connection, "SELECT pg_sleep(28)", name="q", timeout_ms=30_000)
+    principal = await context.authenticator.by_user(admin.id)
+    reading = any_target_of(connection, context.cipher)
+    count = Statement(
+        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = :q",
+        {"q": "SELECT pg_sleep(28)"},
+    )
+
+    async def running() -> int:
+        async with context.databases.database(reading) as database:
+            return int((await database.read(count, Limits())).rows[0][0])
+
+    async def receive() -> dict[str, Any]:
+        while not await running():
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    request = Request({"type": "http", "headers": []}, receive)
+    answer = await Executor(request, context, principal).run("default", "q", QueryExecute())
+    assert answer.status_code == 499
+    assert await running() == 0
 
 
 async def test_what_is_switched_off_or_gone(

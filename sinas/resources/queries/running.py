@@ -4,16 +4,20 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+import structlog
+
 from sinas.auth.principal import Principal
-from sinas.databases.base import DatabaseTarget, Limits, Statement
+from sinas.databases.base import DatabaseTarget, Limits, Statement, UnreachableError
 from sinas.databases.json_values import json_rows
 from sinas.databases.pools import DatabasePools
-from sinas.errors import BadRequestError, FieldError, ForbiddenError
+from sinas.errors import BadRequestError, FieldError, ForbiddenError, UpstreamError
 from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.jsonschema import Violation, compile_schema
 from sinas.models import Query, QueryOperation
 from sinas.resources.queries.schemas import QueryOutcome
+
+log = structlog.get_logger(__name__)
 
 INJECTED = ("user_id", "user_email")
 _INLINE_ROWS = 100
@@ -35,7 +39,7 @@ class Prepared:
                 refused the statement.
             ForbiddenError: It would change something through a connection that is read-only.
             StatementTimeoutError: The time limit passed.
-            UnreachableError: The database gives no connection.
+            UpstreamError: The database gives no connection.
         """
         query = self.query
         is_read = query.operation is QueryOperation.READ
@@ -44,11 +48,18 @@ class Prepared:
         statement = Statement(query.sql, self._values(given))
         limits = Limits(rows=query.max_rows, seconds=query.timeout_ms / 1000)
         began = time.monotonic()
-        async with pools.database(self.target) as database:
-            if is_read:
-                result = await database.read(statement, limits)
-            else:
-                result = await database.write([statement], limits)
+        try:
+            async with pools.database(self.target) as database:
+                if is_read:
+                    result = await database.read(statement, limits)
+                else:
+                    result = await database.write([statement], limits)
+        except UnreachableError as error:
+            # Where it is, and as whom it is reached, is not for everybody who may execute.
+            log.warning("queries.unreachable", connection=self.target.name, error=error.message)
+            raise UpstreamError(
+                "The query's database cannot be reached; the test of its connection says why."
+            ) from error
         data = json_rows(result) if is_read or result.columns else None
         if is_read and query.output_schema and data is not None:
             await _check_output(query.output_schema, data)

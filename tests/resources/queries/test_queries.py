@@ -164,6 +164,17 @@ async def test_schemas_of_input_and_output(
         assert (broken.status_code, "output_schema" in broken.json()["detail"]) == (400, True)
 
 
+async def test_where_a_database_is_stays_with_admins(
+    context: AppContext, as_: SignIn, admin: httpx.AsyncClient
+) -> None:
+    down = await make_connection(context, host="127.0.0.1", port=1, username="keeper")
+    await make_query(context, await as_.user("admin"), down, "SELECT 1", name="q")
+    answer = await execute(admin, "q")
+    assert answer.status_code == 502
+    assert "127.0.0.1" not in answer.text
+    assert "keeper" not in answer.text
+
+
 async def test_rights(context: AppContext, as_: SignIn, connection: DatabaseConnection) -> None:
     """Users read their own by default, and execute none until a role lets them."""
     owner = await as_.user("owner")

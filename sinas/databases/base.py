@@ -2,16 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
-from sinas.errors import SinasError
+from sinas.errors import BadRequestError, DeadlineError, SinasError, UpstreamError
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-ConnectionType = Literal["postgresql", "mysql", "mariadb", "clickhouse", "snowflake"]
-CONNECTION_TYPES: tuple[str, ...] = get_args(ConnectionType)
-
-ROLLED_BACK = "so nothing was changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +39,7 @@ class DatabaseTarget:
 class Statement:
     """SQL with `:name` parameters and their values; a missing value is NULL.
 
-    Values go to the database beside the text, never in it, unless a driver's protocol has only
-    text: then its own escaping applies.
+    Values go to the database beside the text, never in it.
     """
 
     sql: str
@@ -80,8 +75,15 @@ class Result:
     is_cut: bool = False
 
     def dicts(self) -> list[dict[str, Any]]:
-        """Rows by column name."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        """Rows by column name; a name that comes again is told apart by a number."""
+        names: list[str] = []
+        for column in self.columns:
+            name, count = column, 1
+            while name in names:
+                count += 1
+                name = f"{column}_{count}"
+            names.append(name)
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 class Database(Protocol):
@@ -111,10 +113,8 @@ class Database(Protocol):
 class DatabaseError(SinasError):
     """Something about a user's database. Messages are the server's own, made fit for people."""
 
-    code = "database_error"
 
-
-class StatementError(DatabaseError):
+class StatementError(DatabaseError, BadRequestError):
     """The database refused the statement: its syntax, its types, a constraint, a right."""
 
     code = "database_statement_refused"
@@ -126,19 +126,13 @@ class ReadOnlyError(StatementError):
     code = "database_read_only"
 
 
-class StatementTimeoutError(DatabaseError):
+class StatementTimeoutError(DatabaseError, DeadlineError):
     """The time limit passed. The server was told to stop."""
 
     code = "database_timeout"
 
 
-class UnreachableError(DatabaseError):
-    """No connection: wrong address, wrong password, no TLS, server down or full."""
+class UnreachableError(DatabaseError, UpstreamError):
+    """No connection: wrong address, wrong password, no TLS, server down or full, no driver."""
 
     code = "database_unreachable"
-
-
-class DriverMissingError(DatabaseError):
-    """The driver of this type is not installed. Names the extra to install."""
-
-    code = "database_driver_missing"

@@ -1,6 +1,7 @@
 """PostgreSQL, by asyncpg."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -25,13 +26,13 @@ from sinas.databases.tls import context_for
 
 _CONNECT_SECONDS = 10.0
 _GRACE_SECONDS = 1.0
-# Everything a statement may have left behind, in one round trip; a rollback first, because a
-# cancelled statement leaves its transaction open. DEALLOCATE is not here: asyncpg keeps prepared
-# statements and knows their names.
-_RESET = (
-    "ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; "
-    "DISCARD TEMP"
+# Ends the transaction and everything a statement may have left behind, in one round trip.
+# DEALLOCATE is not here: asyncpg keeps prepared statements and knows their names.
+_END = (
+    "{}; SELECT pg_catalog.pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; DISCARD TEMP"
 )
+_MAX_RESULT_BYTES = 32 * 2**20
+_BATCH_ROWS = 1001
 
 
 async def open_database(target: DatabaseTarget) -> "PostgresDatabase":
@@ -58,7 +59,8 @@ async def open_database(target: DatabaseTarget) -> "PostgresDatabase":
             # A connection that is cut off must not hold its locks for ever.
             "idle_in_transaction_session_timeout": "60000",
         },
-        reset=_reset,
+        init=_prepare_types,
+        reset=_nothing,
     )
     try:
         await pool
@@ -92,7 +94,7 @@ class PostgresDatabase:
             prepared = await connection.prepare(text)
             arguments = encoded(prepared.get_parameters(), names, statement.parameters)
             cursor = await prepared.cursor(*arguments)
-            rows = await cursor.fetch(limits.rows + 1)
+            rows = await _fetched(cursor, limits.rows + 1)
             columns = tuple(each.name for each in prepared.get_attributes())
             return _result(columns, rows, limits, None)
 
@@ -102,9 +104,10 @@ class PostgresDatabase:
             raise ReadOnlyError(f"The database connection '{self._target.name}' is read-only.")
         result = Result()
         async with self._connection(limits) as connection:
-            await connection.execute(f"BEGIN READ WRITE; {_timeout(limits)}")
+            await connection.execute(f"BEGIN; {_timeout(limits)}")
             for statement in statements:
                 result = await _run(connection, statement, limits)
+            # Not with what `_ended` sends: a constraint that is checked last fails here.
             await connection.execute("COMMIT")
         return result
 
@@ -124,7 +127,10 @@ class PostgresDatabase:
                 asyncio.timeout(limits.seconds + _GRACE_SECONDS),
                 self._pool.acquire() as connection,
             ):
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    await _ended(connection)
         except TimeoutError as error:
             raise StatementTimeoutError(_too_long(limits)) from error
         except asyncpg.QueryCanceledError as error:
@@ -177,8 +183,50 @@ def _too_long(limits: Limits) -> str:
     return f"The statement took longer than {limits.seconds:g} s and was stopped."
 
 
-async def _reset(connection: asyncpg.Connection) -> None:
-    await connection.execute(_RESET)
+async def _ended(connection: asyncpg.Connection) -> None:
+    """Leave the connection as it was, or close it: the next user must find nothing."""
+    try:
+        # Shielded: a caller who left must not leave the transaction behind.
+        await asyncio.shield(
+            connection.execute(
+                _END.format("ROLLBACK" if connection.is_in_transaction() else "SELECT 1")
+            )
+        )
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.CancelledError):
+        connection.terminate()
+        raise
+
+
+async def _nothing(connection: asyncpg.Connection) -> None:
+    """In place of asyncpg's own reset: `_ended` did it, in the same round trip."""
+
+
+async def _prepare_types(connection: asyncpg.Connection) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name, schema="pg_catalog", encoder=str, decoder=json.loads, format="text"
+        )
+
+
+async def _fetched(cursor: Any, count: int) -> list[Any]:
+    """Up to `count` rows, in batches: a result too large for memory is given up in time."""
+    rows: list[Any] = []
+    size = 0
+    while len(rows) < count:
+        batch = await cursor.fetch(min(_BATCH_ROWS, count - len(rows)))
+        rows += batch
+        size += _size(batch)
+        if size > _MAX_RESULT_BYTES:
+            raise StatementError(
+                f"The result is larger than {_MAX_RESULT_BYTES // 2**20} MB; select less."
+            )
+        if len(batch) < _BATCH_ROWS:
+            break
+    return rows
+
+
+def _size(rows: Sequence[Any]) -> int:
+    return sum(len(value) if isinstance(value, str | bytes) else 8 for row in rows for value in row)
 
 
 async def _terminated(pool: asyncpg.Pool) -> None:
@@ -208,5 +256,7 @@ def _told(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     fields: Mapping[str, Any] = error.as_dict() if isinstance(error, asyncpg.PostgresError) else {}
     message = str(fields.get("message") or text)
+    if "could not determine data type of parameter" in message:
+        return f"{message}; write its type, as in :name::text."
     details = [str(fields[key]) for key in ("detail", "hint") if fields.get(key)]
     return " ".join([message, *details])

@@ -1,6 +1,7 @@
 """From JSON values to what asyncpg wants for the type of each parameter."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -31,7 +32,9 @@ def _encoded(name: str, kind: str, value: Any) -> Any:
         if kind.endswith("[]"):
             return _elements(kind.removesuffix("[]"), value)
         return _one(kind, value)
-    except (ValueError, TypeError, InvalidOperation, OverflowError) as error:
+    except InvalidOperation as error:
+        raise StatementError(f"The value of ':{name}' must be a number.") from error
+    except (ValueError, TypeError, OverflowError) as error:
         raise StatementError(
             f"The value of ':{name}' does not fit the type {kind}: {error}"
         ) from error
@@ -71,7 +74,11 @@ def _number(value: Any) -> Decimal:
 
 
 def _float(value: Any) -> float:
-    return float(_number(value))
+    number = _number(value)
+    nearest = float(number)
+    if number.is_finite() and not math.isfinite(nearest):
+        raise OverflowError("the number is too large")
+    return nearest
 
 
 def _boolean(value: Any) -> bool:

@@ -1,13 +1,12 @@
 """One sample per resource with management operations: what `test_crud` needs to know of it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sinas.context import AppContext
-from sinas.models import User
-from tests.factories.databases import CONNECTION_ID, make_watchable
-
+# There is one of this id, and a function of this name, while a sample that names it is tested.
+CONNECTION_ID = "0192f0c0-0000-7000-8000-000000000001"
+FUNCTION_NAME = "on_change"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"x": {"type": "integer"}}}
 
 
@@ -26,7 +25,6 @@ class Sample:
         seen_by_others: Whether the default role Users reads everybody's.
         gone: Status of a read after the deletion.
         comes_back: Whether creating it again after the deletion revives the same row.
-        needs: Makes what the creation names.
     """
 
     name: str
@@ -44,7 +42,6 @@ class Sample:
     gone: int = 404
     comes_back: bool = False
     required: tuple[str, ...] = field(default=("name",))
-    needs: Callable[[AppContext, User], Awaitable[object]] | None = None
 
     def path(self, row: Mapping[str, Any], *, update: bool = False) -> str:
         template = self.update_item if update and self.update_item else self.item
@@ -143,6 +140,47 @@ SAMPLES = (
         ),
     ),
     Sample(
+        name="database_connections",
+        collection="/api/v1/database-connections",
+        actor="admin",
+        item="{name}",
+        update_item="{id}",
+        method="PATCH",
+        create={
+            "name": "warehouse",
+            "connection_type": "postgresql",
+            "host": "db.example.com",
+            "port": 5432,
+            "database": "sales",
+            "username": "reader",
+            "password": "hunter2-hunter2",
+            "ssl_mode": "verify-full",
+            "config": {"max_pool_size": 4},
+            "read_only": True,
+        },
+        change={"database": "stock"},
+        secret=("password",),
+        required=("name", "connection_type", "host", "port", "database", "username"),
+        wrong=(
+            ("name", ""),
+            ("name", "a/b"),
+            ("connection_type", "oracle"),
+            ("host", "/var/run/postgresql"),
+            ("host", "a b"),
+            ("port", 0),
+            ("port", 2**40),
+            ("database", ""),
+            ("database", "a\x00b"),
+            ("username", 7),
+            ("ssl_mode", "perhaps"),
+            ("config", {"max_pool_size": 0}),
+            ("config", {"max_pool_size": 10**9}),
+            ("config", {"min_pool_size": 5, "max_pool_size": 2}),
+            ("config", {"dsn": "x"}),
+            ("read_only", "perhaps"),
+        ),
+    ),
+    Sample(
         name="llm_providers",
         collection="/api/v1/llm-providers",
         actor="admin",
@@ -176,12 +214,12 @@ SAMPLES = (
         method="PATCH",
         create={
             "name": "new users",
-            "database_connection_id": str(CONNECTION_ID),
+            "database_connection_id": CONNECTION_ID,
             "schema_name": "public",
             "table_name": "users",
             "operations": ["INSERT", "UPDATE"],
             "function_namespace": "default",
-            "function_name": "on_change",
+            "function_name": FUNCTION_NAME,
             "poll_column": "created_at",
             "poll_interval_seconds": 5,
             "batch_size": 50,
@@ -211,7 +249,41 @@ SAMPLES = (
             ("batch_size", 0),
             ("batch_size", 10_001),
         ),
-        needs=make_watchable,
+    ),
+    Sample(
+        name="queries",
+        collection="/api/v1/queries",
+        actor="admin",  # the default role Users makes none
+        item="{namespace}/{name}",
+        create={
+            "namespace": "sales",
+            "name": "orders",
+            "description": "Orders of a day",
+            "database_connection_id": CONNECTION_ID,
+            "operation": "read",
+            "sql": "SELECT * FROM orders WHERE day = :day",
+            "input_schema": SCHEMA,
+            "output_schema": SCHEMA,
+            "timeout_ms": 1000,
+            "max_rows": 10,
+        },
+        change={"sql": "SELECT * FROM orders"},
+        required=("name", "database_connection_id", "operation", "sql"),
+        wrong=(
+            ("name", "a/b"),
+            ("name", 7),
+            ("namespace", ""),
+            ("database_connection_id", "not-a-uuid"),
+            ("operation", "perhaps"),
+            ("sql", ""),
+            ("sql", "SELECT 'a\x00b'"),
+            ("input_schema", {"type": "nonsense"}),
+            ("output_schema", "{}"),
+            ("timeout_ms", 0),
+            ("timeout_ms", 2**40),
+            ("max_rows", 0),
+            ("max_rows", 2**40),
+        ),
     ),
     Sample(
         name="roles",

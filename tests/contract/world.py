@@ -15,13 +15,14 @@ from tests.contract.routes import Operation
 from tests.factories.artifacts import make_artifact, make_dependency
 from tests.factories.batches import make_batch
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
-from tests.factories.databases import make_connection_to, make_trigger
+from tests.factories.databases import make_annotation, make_connection, make_query
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
 from tests.factories.memory import make_skill, make_state, make_store
 from tests.factories.schedules import make_schedule
 from tests.factories.secrets import make_secret
+from tests.factories.triggers import make_trigger
 from tests.factories.usage import make_budget
 from tests.factories.webhooks import make_delivery, make_webhook
 
@@ -38,6 +39,31 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/budgets"): {"name": "new", "limit_tokens": 1000},
     ("POST", "/api/v1/containers/scale"): {"target": 1},
     ("POST", "/api/v1/dependencies"): {"package_name": "new"},
+    ("POST", "/api/v1/database-connections"): {
+        "name": "new",
+        "connection_type": "postgresql",
+        "host": "127.0.0.1",
+        "port": 1,
+        "database": "new",
+        "username": "new",
+    },
+    ("POST", "/api/v1/database-connections/test"): {
+        "connection_type": "postgresql",
+        "host": "127.0.0.1",
+        "port": 1,
+        "database": "new",
+        "username": "new",
+    },
+    ("PUT", "/api/v1/database-connections/{name}/annotations"): {
+        "annotations": [{"table_name": "new", "description": "new"}]
+    },
+    ("POST", "/api/v1/queries"): {
+        "namespace": NAMESPACE,
+        "name": "new",
+        "database_connection_id": "{connection_id}",
+        "operation": "read",
+        "sql": "SELECT 1",
+    },
     ("POST", "/api/v1/functions"): {
         "namespace": NAMESPACE,
         "name": "new",
@@ -143,8 +169,15 @@ def nowhere() -> World:
     """The parameters of rows that do not exist."""
     ids = (
         *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
-        *("provider_id", "user_id", "batch_id", "budget_id", "delivery_id", "state_id"),
-        "connection_id",
+        *(
+            "connection_id",
+            "provider_id",
+            "user_id",
+            "batch_id",
+            "budget_id",
+            "delivery_id",
+            "state_id",
+        ),
     )
     names = (
         "namespace",
@@ -156,6 +189,7 @@ def nowhere() -> World:
         "path",
         "key",
         "model_id",
+        "table",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -214,8 +248,6 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         completed_at=utcnow(),
     )
     schedule = await make_schedule(context, owner, function, description=MARK)
-    connection = await make_connection_to(context, context.settings.database.url)
-    trigger = await make_trigger(context, owner, connection, function, error_message=MARK)
     secret = await make_secret(context, owner, MARK, name="WORLDS", description=MARK)
     batch = await make_batch(context, function, trigger_id_prefix=MARK)
     webhook = await make_webhook(
@@ -234,6 +266,12 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     budget = await make_budget(context)
     artifact = await make_artifact(context, chat, MARK, MARK.encode())
     dependency = await make_dependency(context)
+    connection = await make_connection(context, name="worlds-database")
+    trigger = await make_trigger(context, owner, connection, function, error_message=MARK)
+    await make_annotation(context, connection, "users", description=MARK)
+    query = await make_query(
+        context, owner, connection, f"SELECT '{MARK}' AS mark", namespace=NAMESPACE, name="query"
+    )
     skill = await make_skill(context, owner, MARK, namespace=NAMESPACE, name="skill")
     # As `/states` makes it; other users keep states in it too.
     store = await make_store(context, owner, namespace=NAMESPACE, name="default", description=MARK)
@@ -247,7 +285,6 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "model_id": f"agent:{NAMESPACE}/{agent.name}",
             "artifact_id": str(artifact.id),
             "chat_id": str(chat.id),
-            "connection_id": str(connection.id),
             "dependency_id": str(dependency.id),
             "channel_id": turn.channel_id,
             "tool_call_id": "call-1",
@@ -262,14 +299,19 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "path": webhook.path,
             "key": state.key,
             "state_id": str(state.id),
+            "connection_id": str(connection.id),
+            "table": "users",
             "container_name": await _some_container(context),
             "name": "nowhere",
         },
         {
             "/api/v1/agents": {"name": agent.name},
+            "/api/v1/database-connections": {"name": connection.name},
             "/api/v1/functions": {"name": function.name},
             "/functions": {"name": function.name},
             "/api/v1/llm-providers": {"name": provider.name},
+            "/api/v1/queries": {"name": query.name},
+            "/queries": {"name": query.name},
             "/api/v1/queue/dlq": {"job_id": str(dead.id)},
             "/api/v1/roles": {"name": role.name},
             "/api/v1/database-triggers": {"name": trigger.name},

@@ -1,81 +1,66 @@
-"""Connections to databases, and triggers on their tables."""
-
-from __future__ import annotations
+"""Database connections and queries, written through the models."""
 
 from itertools import count
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import Any
 
 from sqlalchemy import make_url
 
-from sinas.models import DatabaseConnection, DatabaseTrigger
-from tests.factories.functions import make_function
-
-if TYPE_CHECKING:
-    from sinas.context import AppContext
-    from sinas.models import Function, User
+from sinas.context import AppContext
+from sinas.models import DatabaseAnnotation, DatabaseConnection, Query, QueryOperation, User
 
 _numbers = count(1)
-# So that bodies that are written down can name it.
-CONNECTION_ID = UUID("0191e0a0-0000-7000-8000-000000000001")
 
 
-async def make_connection_to(
-    context: AppContext, database_url: str, **columns: Any
+async def make_connection(
+    context: AppContext, url: str | None = None, **columns: Any
 ) -> DatabaseConnection:
-    """A connection to a PostgreSQL that the tests reach by that URL."""
-    url = make_url(database_url)
-    row = DatabaseConnection(
-        **{
-            "name": f"connection-{next(_numbers)}",
-            "connection_type": "postgresql",
-            "host": url.host or str(url.query.get("host", "127.0.0.1")),
-            "port": url.port or 5432,
-            "database": url.database,
-            "username": url.username or "postgres",
-            "password_encrypted": context.cipher.encrypt(url.password) if url.password else None,
-            "ssl_mode": "disable",
-            "config": {"min_pool_size": 1, "max_pool_size": 4},
-            **columns,
-        }
-    )
+    """A connection to `url`, else to the test's own database; by a socket, as no request can."""
+    parsed = make_url(url or context.settings.database.url)
+    password = columns.pop("password", parsed.password)
+    values: dict[str, Any] = {
+        "name": f"database-{next(_numbers)}",
+        "connection_type": "postgresql",
+        "host": str(parsed.query.get("host") or parsed.host),
+        "port": parsed.port or 5432,
+        "database": parsed.database,
+        "username": parsed.username,
+        "password_encrypted": None if password is None else context.cipher.encrypt(password),
+        "config": {"min_pool_size": 0, "max_pool_size": 2},
+    }
     async with context.unit() as unit:
+        row = DatabaseConnection(**(values | columns))
         unit.session.add(row)
     return row
 
 
-async def make_trigger(
-    context: AppContext,
-    owner: User,
-    connection: DatabaseConnection,
-    function: Function,
-    **columns: Any,
-) -> DatabaseTrigger:
-    """A trigger of `owner` on the table `items`, by its column `id`, due at once."""
-    row = DatabaseTrigger(
-        user_id=owner.id,
-        database_connection_id=connection.id,
-        function_namespace=function.namespace,
-        function_name=function.name,
-        **{
-            "name": f"trigger-{next(_numbers)}",
-            "schema_name": "public",
-            "table_name": "items",
-            "operations": ["INSERT", "UPDATE"],
-            "poll_column": "id",
-            "poll_interval_seconds": 1,
-            "batch_size": 100,
-            **columns,
-        },
-    )
+async def make_annotation(
+    context: AppContext, connection: DatabaseConnection, table: str, **columns: Any
+) -> DatabaseAnnotation:
+    """What is said of a table, or with `column_name` of a column."""
     async with context.unit() as unit:
+        row = DatabaseAnnotation(
+            database_connection_id=connection.id,
+            schema_name=columns.pop("schema_name", "public"),
+            table_name=table,
+            **columns,
+        )
         unit.session.add(row)
     return row
 
 
-async def make_watchable(context: AppContext, owner: User) -> None:
-    """The function `on_change`, and a connection to the tests' own database, `CONNECTION_ID`."""
-    await make_function(context, owner, name="on_change")
-    await make_connection_to(
-        context, context.settings.database.url, id=CONNECTION_ID, name="watchable"
-    )
+async def make_query(
+    context: AppContext, owner: User, connection: DatabaseConnection, sql: str, **columns: Any
+) -> Query:
+    """An active query of `owner`, one that reads unless told."""
+    async with context.unit() as unit:
+        row = Query(
+            user_id=owner.id,
+            namespace=columns.pop("namespace", "default"),
+            name=columns.pop("name", None) or f"query-{next(_numbers)}",
+            database_connection_id=connection.id,
+            operation=columns.pop("operation", QueryOperation.READ),
+            sql=sql,
+            **columns,
+        )
+        unit.session.add(row)
+    return row

@@ -1,12 +1,15 @@
 """SQL of database connections. They have no owner: whoever holds the permission sees all."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from sinas.models import DatabaseConnection
+from sinas.kit.ids import uuid7
+from sinas.models import DatabaseAnnotation, DatabaseConnection
 
 
 class DatabaseConnectionRepository:
@@ -36,11 +39,38 @@ class DatabaseConnectionRepository:
             statement = statement.with_for_update()
         return await self.session.scalar(statement)
 
-    async def named(self, names: Collection[str]) -> Sequence[DatabaseConnection]:
-        """The active ones of these names, by name."""
+    async def annotations(self, connection_id: UUID) -> Sequence[DatabaseAnnotation]:
+        """What is said of its tables; a table before its columns."""
         statement = (
-            self._there()
-            .where(DatabaseConnection.name.in_(names), DatabaseConnection.is_active)
-            .order_by(DatabaseConnection.name)
+            select(DatabaseAnnotation)
+            .where(DatabaseAnnotation.database_connection_id == connection_id)
+            .order_by(
+                DatabaseAnnotation.schema_name,
+                DatabaseAnnotation.table_name,
+                DatabaseAnnotation.column_name.nulls_first(),
+            )
         )
         return (await self.session.scalars(statement)).all()
+
+    async def annotate(self, connection_id: UUID, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert, or replace what is said of the same table or column."""
+        if not rows:
+            return
+        new = insert(DatabaseAnnotation).values(
+            [{"id": uuid7(), "database_connection_id": connection_id, **row} for row in rows]
+        )
+        await self.session.execute(
+            new.on_conflict_do_update(
+                index_elements=[
+                    "database_connection_id",
+                    "schema_name",
+                    "table_name",
+                    "column_name",
+                ],
+                set_={
+                    "display_name": new.excluded.display_name,
+                    "description": new.excluded.description,
+                    "updated_at": func.now(),
+                },
+            )
+        )

@@ -14,8 +14,9 @@ from sinas.kit.ids import uuid7
 from sinas.models import DatabaseConnection, DatabaseTrigger, Execution, Function, User
 from sinas.resources.database_triggers import repository
 from sinas.resources.database_triggers.polling import look
-from tests.factories.databases import make_connection_to, make_trigger
+from tests.factories.databases import make_connection
 from tests.factories.functions import make_function
+from tests.factories.triggers import make_trigger
 
 if TYPE_CHECKING:
     from sinas.context import AppContext
@@ -76,7 +77,7 @@ async def function(context: AppContext, owner: User) -> Function:
 async def connection(
     context: AppContext, source: asyncpg.Connection, source_url: str
 ) -> AsyncIterator[DatabaseConnection]:
-    row = await make_connection_to(context, source_url)
+    row = await make_connection(context, source_url)
     yield row
     await context.databases.forget(row.id)
 

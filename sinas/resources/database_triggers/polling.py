@@ -14,7 +14,7 @@ import structlog
 
 from sinas.auth.principal import Principal
 from sinas.context import AppContext
-from sinas.databases.base import Database
+from sinas.databases.base import Database, UnreachableError
 from sinas.db.unit import Unit
 from sinas.errors import (
     ConflictError,
@@ -22,6 +22,7 @@ from sinas.errors import (
     PayloadTooLargeError,
     SinasError,
     UnauthenticatedError,
+    UpstreamError,
 )
 from sinas.kit.time import utcnow
 from sinas.models import DatabaseTrigger, TriggerType
@@ -129,18 +130,26 @@ class _Look:
             connections = DatabaseConnectionService(unit, owner, context.cipher)
             row = await connections.by_id(trigger.database_connection_id)
             target = connections.target(row)
-        # No transaction of ours is open while the user's database is asked.
-        async with context.databases.database(target) as database:
-            table = await source.find_table(
-                database, trigger.schema_name, trigger.table_name, trigger.poll_column
-            )
-            if trigger.bookmark is None:
-                await self._move(await _first(database, table))
-                return None
-            waits = await self._forward(database, table, Bookmark.load(trigger.bookmark))
+        try:
+            # No transaction of ours is open while the user's database is asked.
+            async with context.databases.database(target) as database:
+                waits = await self._ask(database)
+        except UnreachableError as error:
+            log.warning("database_triggers.unreachable", error=error.message)
+            raise UpstreamError(source.unreachable(target)) from error
         if self.rejected is not None:
             raise ConflictError(self.rejected)
         return waits
+
+    async def _ask(self, database: Database) -> str | None:
+        trigger = self.trigger
+        table = await source.find_table(
+            database, trigger.schema_name, trigger.table_name, trigger.poll_column
+        )
+        if trigger.bookmark is None:
+            await self._move(await _first(database, table))
+            return None
+        return await self._forward(database, table, Bookmark.load(trigger.bookmark))
 
     async def _forward(self, database: Database, table: Table, bookmark: Bookmark) -> str | None:
         pending = bookmark.pending

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 
 from sinas.auth.principal import Principal
 from sinas.context import AppContext
 from sinas.crud.service import duplicate
-from sinas.databases.base import DatabaseError, DatabaseTarget
+from sinas.databases.base import DatabaseError, DatabaseTarget, UnreachableError
 from sinas.db.unit import Unit
 from sinas.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
 from sinas.models import DatabaseTrigger
@@ -24,6 +25,8 @@ from sinas.resources.database_triggers.schemas import (
     Operation,
 )
 from sinas.resources.functions.service import FunctionService
+
+log = structlog.get_logger(__name__)
 
 _POLLED = frozenset({"poll_column", "operations"})
 _FUNCTION = frozenset({"function_namespace", "function_name"})
@@ -190,6 +193,10 @@ class DatabaseTriggerService:
                 )
                 # Whether it may be read is only known by reading.
                 await source.largest(database, table)
+        except UnreachableError as error:
+            told = source.unreachable(target)
+            log.warning("database_triggers.unreachable", error=error.message)
+            raise _refused("database_connection_id", told) from error
         except DatabaseError as error:
             raise _refused("database_connection_id", error.message) from error
         if values["operations"] != _BOTH and not (

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sinas.databases.base import Database, Limits, Statement
+from sinas.databases.base import Database, DatabaseTarget, Limits, Statement
 from sinas.errors import BadRequestError, FieldError
 from sinas.resources.database_triggers.position import MOST_KEYS, Bookmark
 
@@ -226,6 +226,11 @@ async def new_rows(
         Row(value=row[0], key=row[1], columns=dict(zip(names, row[2:], strict=True)))
         for row in found.rows
     ]
+
+
+def unreachable(target: DatabaseTarget) -> str:
+    """What is told: where it is, and as whom it is reached, is not for all who may have triggers."""
+    return f"The database '{target.name}' cannot be reached; the test of its connection says why."
 
 
 def _unseen(table: Table, bookmark: Bookmark, asked: dict[str, Any]) -> str:

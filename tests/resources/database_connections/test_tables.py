@@ -149,7 +149,8 @@ async def test_no_sql_in_what_rows_are_asked_for(
 
 async def test_rows_are_changed_by_what_is_named_only(admin: httpx.AsyncClient) -> None:
     rows = f"{PATH}/tables/probe/rows"
-    for body in ({"where": {}}, {}, {"where": {"word": "a"}, "more": 1}):
+    bodies: list[dict[str, Any]] = [{"where": {}}, {}, {"where": {"word": "a"}, "more": 1}]
+    for body in bodies:
         assert (await delete(admin, rows, body)).status_code == 422
     assert (await admin.post(rows, json={"rows": [{}]})).status_code == 422
     assert (await delete(admin, rows, {"where": {'a" = 1 OR "b': 1}})).status_code == 400

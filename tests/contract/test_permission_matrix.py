@@ -254,6 +254,7 @@ OWNER_CANNOT_READ = {
     "GET /api/v1/database-connections/{name}/schemas",
     "GET /api/v1/database-connections/{name}/tables",
     "GET /api/v1/database-connections/{name}/tables/{table}",
+    "GET /api/v1/database-connections/{name}/tables/{table}/rows",
     "GET /api/v1/database-connections/{name}/views",
     "GET /api/v1/llm-providers/{name}",
     "GET /api/v1/roles/{name}",

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from sqlalchemy import text
 
 from sinas.context import AppContext
 from sinas.kit.time import utcnow
@@ -53,6 +54,23 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "port": 1,
         "database": "new",
         "username": "new",
+    },
+    ("POST", "/api/v1/database-connections/{name}/tables"): {
+        "table_name": "users",
+        "columns": [{"name": "a", "type": "int"}],
+        "if_not_exists": True,
+    },
+    ("PATCH", "/api/v1/database-connections/{name}/tables/{table}"): {
+        "rename_columns": {"nowhere": "b"}
+    },
+    ("POST", "/api/v1/database-connections/{name}/views"): {"name": "users", "sql": "SELECT 1"},
+    ("POST", "/api/v1/database-connections/{name}/tables/{table}/rows"): {"rows": [{"nowhere": 1}]},
+    ("PATCH", "/api/v1/database-connections/{name}/tables/{table}/rows"): {
+        "where": {"nowhere": 1},
+        "set_values": {"nowhere": 1},
+    },
+    ("DELETE", "/api/v1/database-connections/{name}/tables/{table}/rows"): {
+        "where": {"nowhere": 1}
     },
     ("PUT", "/api/v1/database-connections/{name}/annotations"): {
         "annotations": [{"table_name": "new", "description": "new"}]
@@ -190,6 +208,7 @@ def nowhere() -> World:
         "key",
         "model_id",
         "table",
+        "view",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -268,7 +287,10 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     dependency = await make_dependency(context)
     connection = await make_connection(context, name="worlds-database")
     trigger = await make_trigger(context, owner, connection, function, error_message=MARK)
-    await make_annotation(context, connection, "users", description=MARK)
+    # A table of its own: the connection leads to the platform's database, and one is dropped.
+    async with context.unit() as unit:
+        await unit.session.execute(text("CREATE TABLE IF NOT EXISTS worlds_table (a int)"))
+    await make_annotation(context, connection, "worlds_table", description=MARK)
     query = await make_query(
         context, owner, connection, f"SELECT '{MARK}' AS mark", namespace=NAMESPACE, name="query"
     )
@@ -300,7 +322,8 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "key": state.key,
             "state_id": str(state.id),
             "connection_id": str(connection.id),
-            "table": "users",
+            "table": "worlds_table",
+            "view": "no-view",
             "container_name": await _some_container(context),
             "name": "nowhere",
         },

@@ -11,6 +11,7 @@ from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.kit.json_types import JsonObject
 from sinas.models import DatabaseAnnotation, DatabaseConnection
 from sinas.resources.database_connections.browsing import Browser
+from sinas.resources.database_connections.changing import Changer, parsed_filters
 from sinas.resources.database_connections.schemas import (
     Annotation,
     Annotations,
@@ -22,9 +23,20 @@ from sinas.resources.database_connections.schemas import (
     Upserted,
 )
 from sinas.resources.database_connections.service import DatabaseConnectionService
+from sinas.resources.database_connections.table_schemas import (
+    Affected,
+    Inserted,
+    RowsDelete,
+    RowsInsert,
+    RowsPage,
+    RowsUpdate,
+    TableCreate,
+    TableUpdate,
+    ViewCreate,
+)
 from sinas.resources.database_connections.targets import any_target_of
 from sinas.resources.database_connections.trying import target_to_try, try_target
-from sinas.web.deps import CREDENTIALS, Context, InUnit, permitted_everywhere
+from sinas.web.deps import CREDENTIALS, Caller, Context, InUnit, permitted_everywhere
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(
@@ -56,6 +68,23 @@ Update = Annotated[DatabaseConnectionService, Depends(_for("update"))]
 Delete = Annotated[DatabaseConnectionService, Depends(_for("delete"))]
 Schema = Annotated[DatabaseConnectionService, Depends(_for("schema"))]
 SchemaName = Annotated[str, Query(alias="schema", max_length=63)]
+
+
+class Changers:
+    """Changes databases for one caller; each operation says which permission it needs."""
+
+    def __init__(self, context: Context, principal: Caller) -> None:
+        self._context = context
+        self.principal = principal
+
+    async def of(self, name: str) -> Changer:
+        """A changer of one connection's database; no unit is open while that answers."""
+        async with self._context.statement_unit() as unit:
+            service = DatabaseConnectionService(unit, self.principal, self._context.cipher)
+            return Changer(self._context.databases, service.target(await service.by_name(name)))
+
+
+Changing = Annotated[Changers, Depends()]
 
 
 class Browsers:
@@ -161,6 +190,109 @@ async def list_views(
 ) -> list[JsonObject]:
     """List the views of a schema with what they select."""
     return await (await browsers.of(name)).views(schema)
+
+
+@router.post("/{name}/tables", status_code=201, dependencies=[_may("schema")])
+async def create_table(
+    name: str, data: TableCreate, changers: Changing, browsers: Browsing
+) -> JsonObject:
+    """Make a table. Types and defaults are those of a list, not any SQL."""
+    await (await changers.of(name)).create_table(data)
+    return await (await browsers.of(name)).table(data.schema_name, data.table_name)
+
+
+@router.patch("/{name}/tables/{table}", dependencies=[_may("schema")])
+async def update_table(
+    name: str, table: str, data: TableUpdate, changers: Changing, browsers: Browsing
+) -> JsonObject:
+    """Drop, rename and add columns, all or none. Dropping needs `schema_destroy` besides."""
+    if data.drop_columns:
+        changers.principal.require("sinas.database_connections.schema_destroy:all")
+    await (await changers.of(name)).alter_table(table, data)
+    return await (await browsers.of(name)).table(data.schema_name, table)
+
+
+@router.delete("/{name}/tables/{table}", status_code=204, dependencies=[_may("schema_destroy")])
+async def drop_table(
+    name: str,
+    table: str,
+    changers: Changing,
+    schema: SchemaName = "public",
+    cascade: bool = False,
+) -> None:
+    """Remove a table and its rows; what depends on it too with `cascade`."""
+    await (await changers.of(name)).drop_table(schema, table, cascade=cascade)
+
+
+@router.post("/{name}/views", status_code=201, dependencies=[_may("schema")])
+async def create_view(name: str, data: ViewCreate, changers: Changing) -> dict[str, str]:
+    """Make a view of a statement that reads."""
+    await (await changers.of(name)).create_view(data)
+    return {"view_name": data.name, "schema_name": data.schema_name}
+
+
+@router.delete("/{name}/views/{view}", status_code=204, dependencies=[_may("schema_destroy")])
+async def drop_view(
+    name: str,
+    view: str,
+    changers: Changing,
+    schema: SchemaName = "public",
+    cascade: bool = False,
+) -> None:
+    """Remove a view; what depends on it too with `cascade`."""
+    await (await changers.of(name)).drop_view(schema, view, cascade=cascade)
+
+
+@router.get("/{name}/tables/{table}/rows", dependencies=[_may("data")])
+async def list_rows(
+    name: str,
+    table: str,
+    changers: Changing,
+    schema: SchemaName = "public",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    sort_by: Annotated[str | None, Query(max_length=63)] = None,
+    sort_order: Annotated[str, Query(pattern="^(asc|desc)$")] = "asc",
+    filters: Annotated[
+        str | None, Query(description="JSON list of {column, operator, value}.")
+    ] = None,
+) -> RowsPage:
+    """List rows, and count those that pass the filters."""
+    return await (await changers.of(name)).rows(
+        schema,
+        table,
+        parsed_filters(filters),
+        limit=limit,
+        offset=offset,
+        sort_by=sort_by,
+        descending=sort_order == "desc",
+    )
+
+
+@router.post("/{name}/tables/{table}/rows", status_code=201, dependencies=[_may("data")])
+async def insert_rows(
+    name: str, table: str, data: RowsInsert, changers: Changing, schema: SchemaName = "public"
+) -> Inserted:
+    """Add rows, all or none."""
+    return await (await changers.of(name)).insert(schema, table, data.rows)
+
+
+@router.patch("/{name}/tables/{table}/rows", dependencies=[_may("data")])
+async def update_rows(
+    name: str, table: str, data: RowsUpdate, changers: Changing, schema: SchemaName = "public"
+) -> Affected:
+    """Set values in the rows that equal all of `where`."""
+    changer = await changers.of(name)
+    return Affected(affected_rows=await changer.update(schema, table, data.where, data.set_values))
+
+
+@router.delete("/{name}/tables/{table}/rows", dependencies=[_may("data")])
+async def delete_rows(
+    name: str, table: str, data: RowsDelete, changers: Changing, schema: SchemaName = "public"
+) -> Affected:
+    """Remove the rows that equal all of `where`."""
+    changer = await changers.of(name)
+    return Affected(affected_rows=await changer.delete(schema, table, data.where))
 
 
 @router.get("/{name}/annotations")

@@ -17,7 +17,9 @@ from sinas.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
 
-_TICK_SECONDS = 0.25
+# What is made or changed meanwhile is seen no later than that.
+_LONGEST_PAUSE_SECONDS = 1.0
+_SHORTEST_PAUSE_SECONDS = 0.05
 _RENEW_SECONDS = 2.0
 # Tables that are looked at in the same moment: each may keep a connection.
 _AT_ONCE = 20
@@ -46,32 +48,41 @@ async def run(context: AppContext) -> None:
     """Look until cancelled. What was begun is given back by its lease running out."""
     process = uuid7()
     async with asyncio.TaskGroup() as group:
-        group.create_task(_renew(context, process))
         looking: set[asyncio.Task[None]] = set()
+        group.create_task(_renew(context, process, looking))
         while True:
-            for trigger in await _due(context, process, _AT_ONCE - len(looking)):
+            due, pause = await _due(context, process, _AT_ONCE - len(looking))
+            for trigger in due:
                 task = group.create_task(look(context, trigger, process))
                 looking.add(task)
                 task.add_done_callback(looking.discard)
-            await asyncio.sleep(_TICK_SECONDS)
+            await asyncio.sleep(pause)
 
 
-async def _due(context: AppContext, process: UUID, limit: int) -> list[DatabaseTrigger]:
+async def _due(
+    context: AppContext, process: UUID, limit: int
+) -> tuple[list[DatabaseTrigger], float]:
+    """What is to be looked at now, and how long to sleep then."""
     if limit <= 0:
-        return []
+        return [], _SHORTEST_PAUSE_SECONDS
     try:
         async with context.unit() as unit:
-            return list(await repository.take_due(unit.session, process, limit))
+            due = list(await repository.take_due(unit.session, process, limit))
+            seconds = await repository.seconds_to_next(unit.session)
     except Exception:
         # Our own database is away; it is asked again.
         log.exception("cdc.take_failed")
-        await asyncio.sleep(1)
-        return []
+        return [], _LONGEST_PAUSE_SECONDS
+    if seconds is None:
+        return due, _LONGEST_PAUSE_SECONDS
+    return due, min(max(seconds, _SHORTEST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
 
 
-async def _renew(context: AppContext, process: UUID) -> None:
+async def _renew(context: AppContext, process: UUID, looking: set[asyncio.Task[None]]) -> None:
     while True:
         await asyncio.sleep(_RENEW_SECONDS)
+        if not looking:
+            continue
         try:
             async with context.unit() as unit:
                 await repository.renew(unit.session, process)

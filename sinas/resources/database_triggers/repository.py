@@ -84,6 +84,16 @@ async def take_due(session: AsyncSession, process: UUID, limit: int) -> Sequence
     return taken.all()
 
 
+async def seconds_to_next(session: AsyncSession) -> float | None:
+    """Until one more is due and nobody's; None where no trigger is active."""
+    at = func.min(func.greatest(DatabaseTrigger.next_poll_at, DatabaseTrigger.lease_until))
+    statement = select(func.extract("epoch", at - func.clock_timestamp())).where(
+        DatabaseTrigger.is_active
+    )
+    seconds = await session.scalar(statement)
+    return None if seconds is None else float(seconds)
+
+
 async def renew(session: AsyncSession, process: UUID) -> None:
     """Keep what this process has."""
     await session.execute(

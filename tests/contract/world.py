@@ -142,6 +142,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/stores/{namespace}/{name}/states"): {"key": "new", "value": 1},
     ("POST", "/auth/check-permissions"): {"permissions": ["sinas.agents.read:own"]},
     ("POST", "/auth/login"): {"email": "owner@example.com"},
+    ("POST", "/auth/external-auth"): {"token": "a.b.c"},
     ("POST", "/auth/verify-otp"): {"session_id": str(uuid4()), "otp_code": "000000"},
     ("POST", "/auth/refresh"): {"refresh_token": "none"},
     ("POST", "/auth/logout"): {"refresh_token": "none"},

@@ -37,6 +37,7 @@ ROWS = (
     "p11_adapter",
     "p21_round_trips",
     "queue_drain",
+    "trigger_lag",
     "p06_p22_endurance",
     "p18_agent_worker_killed",
     "p19_function_worker_killed",

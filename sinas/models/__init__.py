@@ -16,6 +16,13 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
+from sinas.models.database_triggers import DatabaseTrigger
+from sinas.models.databases import (
+    DatabaseAnnotation,
+    DatabaseConnection,
+    Query,
+    QueryOperation,
+)
 from sinas.models.dependencies import Dependency, Environment
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
@@ -68,6 +75,9 @@ __all__ = [
     "Budget",
     "CallbackStatus",
     "Chat",
+    "DatabaseAnnotation",
+    "DatabaseConnection",
+    "DatabaseTrigger",
     "DeliveryStatus",
     "Dependency",
     "Environment",
@@ -82,6 +92,8 @@ __all__ = [
     "Message",
     "ModelCall",
     "OtpSession",
+    "Query",
+    "QueryOperation",
     "RefreshToken",
     "ResponseMode",
     "Role",

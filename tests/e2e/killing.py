@@ -287,7 +287,7 @@ async def platform(
         context = await stack.enter_async_context(open_context(settings))
         await seed(context)
         llm = await stack.enter_async_context(LlmUpstream())
-        made = Platform(context, llm, folder, _environ(settings) | environ)
+        made = Platform(context, llm, folder, environ_of(settings) | environ)
         stack.push_async_callback(made.stop)
         user = await _furnish(made)
         token = context.signer.mint(
@@ -340,7 +340,8 @@ def _redis(servers: Servers, number: int) -> str:
     return f"{base}?db={number}" if base.startswith("unix") else f"{base.rstrip('/')}/{number}"
 
 
-def _environ(settings: Any) -> dict[str, str]:
+def environ_of(settings: Any) -> dict[str, str]:
+    """Variables for processes that are to have these settings."""
     known = {name for name, _ in variables()}
     kept = {k: v for k, v in environment().items() if k.upper() not in known}
     return kept | {

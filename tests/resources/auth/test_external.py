@@ -167,8 +167,10 @@ async def test_a_token_for_others_or_without_an_address(
     provider.publishes(KEY)
     # Times are seconds from now: of a moment, workers of the run would name it differently.
     now = int(time.time())
-    told = {name: now + each if type(each) is int else each for name, each in claims.items()}
-    refused = await exchanged(client, provider.token(KEY, **{"email": user.email, **told}))
+    told: dict[str, Any] = {"email": user.email} | {
+        name: now + each if type(each) is int else each for name, each in claims.items()
+    }
+    refused = await exchanged(client, provider.token(KEY, **told))
     assert refused.status_code == 401, refused.text
     assert "www-authenticate" in refused.headers
     assert "not valid here" in refused.json()["detail"]

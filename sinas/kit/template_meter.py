@@ -13,7 +13,7 @@ from typing import Any
 from sinas.errors import InvalidInputError
 
 MAX_WORK = 5_000_000
-MAX_SECONDS = 0.5
+MAX_SECONDS = 1.0
 _MAX_BITS = 4096
 # How much work goes by between two looks at the clock, which is a system call.
 _LOOK = 2000
@@ -50,7 +50,7 @@ class Meter:
         if self._left < 0:
             raise TemplateError("The template does too much: it loops too often, or grows too far.")
         if time.thread_time() > self._deadline:
-            raise TemplateError(f"The template works longer than {MAX_SECONDS:g} seconds.")
+            raise TemplateError(f"The template computes for longer than {MAX_SECONDS:g} s.")
         self._next_look = self._left - _LOOK
 
     def weigh(self, value: object) -> int:

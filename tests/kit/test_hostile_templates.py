@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sinas.kit import template_meter
 from sinas.kit.templates import TemplateError, render, render_document
 
 VARIABLES: dict[str, Any] = {
@@ -186,6 +187,20 @@ def test_no_way_out(text: str, is_html: bool) -> None:
         assert tell not in shown
 
 
+@pytest.fixture
+def little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the suite's sake; `test_at_the_real_limits` has the real ones."""
+    monkeypatch.setattr(template_meter, "MAX_SECONDS", 0.2)
+
+
+@pytest.mark.parametrize("text", BOMBS[::6], ids=range(len(BOMBS[::6])))
+def test_at_the_real_limits(text: str) -> None:
+    with pytest.raises(TemplateError) as caught:
+        render(text, VARIABLES)
+    assert "MemoryError" not in caught.value.message
+
+
+@pytest.mark.usefixtures("little_time")
 @pytest.mark.parametrize("text", BOMBS, ids=range(len(BOMBS)))
 def test_no_bomb_goes_off(text: str) -> None:
     with pytest.raises(TemplateError) as caught:
@@ -194,6 +209,7 @@ def test_no_bomb_goes_off(text: str) -> None:
     assert len(caught.value.message) < 500
 
 
+@pytest.mark.usefixtures("little_time")
 @pytest.mark.parametrize("text", BOMBS, ids=range(len(BOMBS)))
 def test_no_bomb_goes_off_where_html_is_made(text: str) -> None:
     with pytest.raises(TemplateError) as caught:

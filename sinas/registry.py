@@ -9,6 +9,7 @@ from sinas.resources.batches.resource import RESOURCE as BATCHES
 from sinas.resources.budgets.resource import RESOURCE as BUDGETS
 from sinas.resources.chats.resource import RESOURCE as CHATS
 from sinas.resources.code.resource import RESOURCE as CODE
+from sinas.resources.connectors.resource import RESOURCE as CONNECTORS
 from sinas.resources.dependencies.resource import RESOURCE as DEPENDENCIES
 from sinas.resources.executions.resource import RESOURCE as EXECUTIONS
 from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
@@ -36,6 +37,7 @@ RESOURCES: tuple[Resource, ...] = (
     CHATS,
     BUDGETS,
     CODE,
+    CONNECTORS,
     DEPENDENCIES,
     EXECUTIONS,
     FUNCTIONS,

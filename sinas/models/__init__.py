@@ -16,6 +16,7 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
+from sinas.models.connectors import Connector, ConnectorOperation, ConnectorToken
 from sinas.models.dependencies import Dependency, Environment
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
@@ -67,6 +68,9 @@ __all__ = [
     "Budget",
     "CallbackStatus",
     "Chat",
+    "Connector",
+    "ConnectorOperation",
+    "ConnectorToken",
     "DeliveryStatus",
     "Dependency",
     "Environment",

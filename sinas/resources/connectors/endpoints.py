@@ -1,0 +1,56 @@
+"""Management operations of connectors."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from sinas.crud.schema import LimitQuery, SkipQuery
+from sinas.models import Connector
+from sinas.resources.connectors.schemas import ConnectorCreate, ConnectorRead, ConnectorUpdate
+from sinas.resources.connectors.service import ConnectorService
+from sinas.web.deps import CREDENTIALS, allowed
+from sinas.web.problems import PROBLEM_RESPONSES
+
+router = APIRouter(
+    prefix="/connectors", tags=["connectors"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS
+)
+
+Create = Annotated[ConnectorService, Depends(allowed(ConnectorService, "connectors", "create"))]
+Read = Annotated[ConnectorService, Depends(allowed(ConnectorService, "connectors", "read"))]
+Update = Annotated[ConnectorService, Depends(allowed(ConnectorService, "connectors", "update"))]
+Delete = Annotated[ConnectorService, Depends(allowed(ConnectorService, "connectors", "delete"))]
+
+
+@router.post("", status_code=201, response_model=ConnectorRead)
+async def create_connector(data: ConnectorCreate, connectors: Create) -> Connector:
+    """Create a connector, owned by the caller."""
+    return await connectors.create(data)
+
+
+@router.get("", response_model=list[ConnectorRead])
+async def list_connectors(
+    connectors: Read, namespace: str | None = None, skip: SkipQuery = 0, limit: LimitQuery = 1000
+) -> Sequence[Connector]:
+    """List the connectors the caller may read, newest first, inactive ones included."""
+    return await connectors.listed(namespace, skip=skip, limit=limit)
+
+
+@router.get("/{namespace}/{name}", response_model=ConnectorRead)
+async def get_connector(namespace: str, name: str, connectors: Read) -> Connector:
+    """Get one connector with its operations."""
+    return await connectors.get(namespace, name)
+
+
+@router.put("/{namespace}/{name}", response_model=ConnectorRead)
+async def update_connector(
+    namespace: str, name: str, data: ConnectorUpdate, connectors: Update
+) -> Connector:
+    """Change a connector; fields left out stay as they are. `operations` are all of them."""
+    return await connectors.update(namespace, name, data)
+
+
+@router.delete("/{namespace}/{name}", status_code=204)
+async def delete_connector(namespace: str, name: str, connectors: Delete) -> None:
+    """Delete a connector and what users allowed it. Agents that name it go on without it."""
+    await connectors.delete(namespace, name)

@@ -5,11 +5,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
+from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.models import Connector
-from sinas.resources.connectors.schemas import ConnectorCreate, ConnectorRead, ConnectorUpdate
+from sinas.resources.connectors.answers import CallResult
+from sinas.resources.connectors.calls import ConnectorCalls
+from sinas.resources.connectors.schemas import (
+    ConnectorCreate,
+    ConnectorRead,
+    ConnectorTestRequest,
+    ConnectorTestResponse,
+    ConnectorUpdate,
+)
 from sinas.resources.connectors.service import ConnectorService
-from sinas.web.deps import CREDENTIALS, allowed
+from sinas.web.deps import CREDENTIALS, Context, allowed, permitted
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(
@@ -20,6 +29,16 @@ Create = Annotated[ConnectorService, Depends(allowed(ConnectorService, "connecto
 Read = Annotated[ConnectorService, Depends(allowed(ConnectorService, "connectors", "read"))]
 Update = Annotated[ConnectorService, Depends(allowed(ConnectorService, "connectors", "update"))]
 Delete = Annotated[ConnectorService, Depends(allowed(ConnectorService, "connectors", "delete"))]
+
+
+async def _calls(
+    context: Context, principal: Annotated[Principal, Depends(permitted("connectors", "read"))]
+) -> ConnectorCalls:
+    # Without the request's transaction, which would be open as long as the service takes.
+    return ConnectorCalls(context, principal)
+
+
+Calls = Annotated[ConnectorCalls, Depends(_calls)]
 
 
 @router.post("", status_code=201, response_model=ConnectorRead)
@@ -54,3 +73,14 @@ async def update_connector(
 async def delete_connector(namespace: str, name: str, connectors: Delete) -> None:
     """Delete a connector and what users allowed it. Agents that name it go on without it."""
     await connectors.delete(namespace, name)
+
+
+@router.post("/{namespace}/{name}/test/{operation_name}", response_model=ConnectorTestResponse)
+async def test_operation(
+    namespace: str, name: str, operation_name: str, data: ConnectorTestRequest, calls: Calls
+) -> CallResult:
+    """Call an operation with the caller's credentials, and show what the service answers.
+
+    Error statuses of the service are results; 502 means that there was no answer.
+    """
+    return await calls.test(namespace, name, operation_name, data.parameters)

@@ -115,19 +115,9 @@ class Binding(Input):
     name: str | None = Field(
         None, min_length=1, max_length=255, description="What the service calls it."
     )
-    style: (
-        Literal[
-            "simple",
-            "label",
-            "matrix",
-            "form",
-            "spaceDelimited",
-            "pipeDelimited",
-            "deepObject",
-            "json",
-        ]
-        | None
-    ) = Field(None, description="Of OpenAPI; `json` writes the value as JSON text.")
+    style: Literal["form", "spaceDelimited", "pipeDelimited", "deepObject", "json"] | None = Field(
+        None, description="Of OpenAPI; `json` writes the value as JSON text."
+    )
     explode: bool | None = Field(None, description="Of OpenAPI.")
 
     @model_validator(mode="after")

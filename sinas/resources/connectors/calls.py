@@ -92,7 +92,7 @@ class ConnectorCalls:
             ForbiddenError: The credentials may not be sent there.
             UpstreamError: There is no whole answer in time, or too large a one.
         """
-        prepared = prepare(operation, await _validated(operation, arguments), fixed)
+        prepared = prepare(operation, await _validated(operation, arguments, fixed), fixed)
         sending = _Sending(self.context, self.principal, target, operation, prepared)
         began = time.perf_counter()
         answer, secrets = await sending.answer()
@@ -219,7 +219,9 @@ def _joined(base_url: str, path: str, pairs: list[tuple[str, str]]) -> str:
     return f"{url}?{'&'.join(f'{n}={v}' if v else n for n, v in pairs)}" if pairs else url
 
 
-async def _validated(operation: JsonObject, arguments: JsonObject) -> JsonObject:
+async def _validated(
+    operation: JsonObject, arguments: JsonObject, fixed: Collection[str]
+) -> JsonObject:
     """The arguments, with the types the schema names.
 
     Raises:
@@ -244,6 +246,7 @@ async def _validated(operation: JsonObject, arguments: JsonObject) -> JsonObject
     errors += [
         FieldError(f"parameters.{name}", "is no parameter of the operation")
         for name in _unknown(operation, parameters, given)
+        if name not in fixed
     ]
     if errors:
         raise BadRequestError(f"{errors[0].field}: {errors[0].message}", errors)

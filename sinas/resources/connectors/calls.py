@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -92,6 +92,9 @@ class ConnectorCalls:
             ForbiddenError: The credentials may not be sent there.
             UpstreamError: There is no whole answer in time, or too large a one.
         """
+        if elsewhere := operation.get("base_url"):
+            # Before credentials are looked for: whether they may go there is asked for this host.
+            target = replace(target, base_url=str(elsewhere))
         prepared = prepare(operation, await _validated(operation, arguments, fixed), fixed)
         sending = _Sending(self.context, self.principal, target, operation, prepared)
         began = time.perf_counter()

@@ -10,12 +10,15 @@ from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.models import Connector
 from sinas.resources.connectors.answers import CallResult
 from sinas.resources.connectors.calls import ConnectorCalls
+from sinas.resources.connectors.importing import Imported, Imports
 from sinas.resources.connectors.schemas import (
     ConnectorCreate,
     ConnectorRead,
     ConnectorTestRequest,
     ConnectorTestResponse,
     ConnectorUpdate,
+    OpenAPIImportRequest,
+    OpenAPIImportResponse,
 )
 from sinas.resources.connectors.service import ConnectorService
 from sinas.web.deps import CREDENTIALS, Context, allowed, permitted
@@ -38,6 +41,20 @@ async def _calls(
     return ConnectorCalls(context, principal)
 
 
+async def _parsing(
+    context: Context, principal: Annotated[Principal, Depends(permitted("connectors", "create"))]
+) -> Imports:
+    return Imports(context, principal)
+
+
+async def _importing(
+    context: Context, principal: Annotated[Principal, Depends(permitted("connectors", "update"))]
+) -> Imports:
+    return Imports(context, principal)
+
+
+Parsing = Annotated[Imports, Depends(_parsing)]
+Importing = Annotated[Imports, Depends(_importing)]
 Calls = Annotated[ConnectorCalls, Depends(_calls)]
 
 
@@ -53,6 +70,12 @@ async def list_connectors(
 ) -> Sequence[Connector]:
     """List the connectors the caller may read, newest first, inactive ones included."""
     return await connectors.listed(namespace, skip=skip, limit=limit)
+
+
+@router.post("/parse-openapi", response_model=OpenAPIImportResponse)
+async def parse_openapi(data: OpenAPIImportRequest, imports: Parsing) -> Imported:
+    """Show the operations an OpenAPI 3.0 or 3.1 document describes. Nothing is stored."""
+    return await imports.parse(data)
 
 
 @router.get("/{namespace}/{name}", response_model=ConnectorRead)
@@ -73,6 +96,17 @@ async def update_connector(
 async def delete_connector(namespace: str, name: str, connectors: Delete) -> None:
     """Delete a connector and what users allowed it. Agents that name it go on without it."""
     await connectors.delete(namespace, name)
+
+
+@router.post("/{namespace}/{name}/import-openapi", response_model=OpenAPIImportResponse)
+async def import_openapi(
+    namespace: str, name: str, data: OpenAPIImportRequest, imports: Importing
+) -> Imported:
+    """Take operations from an OpenAPI document; with `apply`, store them in the connector.
+
+    Operations of the same name are replaced, others stay. Address and `auth` are not changed.
+    """
+    return await imports.into(namespace, name, data)
 
 
 @router.post("/{namespace}/{name}/test/{operation_name}", response_model=ConnectorTestResponse)

@@ -1,6 +1,6 @@
 """Bodies of the connector operations."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
@@ -15,6 +15,7 @@ from sinas.resources.connectors.checks import (
     check_path,
 )
 
+MAX_OPERATIONS: Final = 10_000
 Identifier = Annotated[
     str, Field(min_length=1, max_length=100, pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]*$")
 ]
@@ -157,6 +158,9 @@ class OperationConfig(Input):
     body_argument: str | None = Field(
         None, description="The argument that is the whole body, instead of one member of it."
     )
+    base_url: BaseUrl | None = Field(
+        None, description="Where it is, if elsewhere than the connector's other operations."
+    )
     idempotent: bool | None = Field(
         None,
         description="Whether doing it twice is as doing it once, so that it may be tried again "
@@ -171,7 +175,7 @@ class OperationConfig(Input):
         return {"description": self.description, **kept}
 
 
-Operations = Annotated[list[OperationConfig], Field(max_length=10_000)]
+Operations = Annotated[list[OperationConfig], Field(max_length=MAX_OPERATIONS)]
 
 
 class _Common(Input):

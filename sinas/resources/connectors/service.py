@@ -8,12 +8,12 @@ from sqlalchemy import func
 from typing_extensions import override
 
 from sinas.crud.service import CrudService
-from sinas.errors import ForbiddenError
+from sinas.errors import BadRequestError, ForbiddenError
 from sinas.kit.json_types import JsonObject
 from sinas.models import Connector, ConnectorOperation
 from sinas.resources.connectors.checks import check_operations
 from sinas.resources.connectors.repository import ConnectorRepository
-from sinas.resources.connectors.schemas import ConnectorCreate, ConnectorUpdate
+from sinas.resources.connectors.schemas import MAX_OPERATIONS, ConnectorCreate, ConnectorUpdate
 
 
 class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate]):
@@ -61,23 +61,36 @@ class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate])
         for key, value in values.items():
             setattr(row, key, value)
         if data.operations is not None:
-            await self._replace(row, [operation.stored() for operation in data.operations])
+            configs = [operation.stored() for operation in data.operations]
+            await _checked(configs, {one.name: one.config for one in row.operation_rows})
+            self._replace(row, configs)
         await self._stamped(row, *renamed)
         return row
 
     async def merge(self, namespace: str, name: str, configs: Sequence[JsonObject]) -> Connector:
-        """Add operations, over those of the same name.
+        """Add operations that were checked, over those of the same name.
 
         Raises:
             NotFoundError: Absent, or not visible.
             ForbiddenError: Visible, but no update grant.
-            InvalidInputError: One cannot be offered or called.
+            BadRequestError: They would be too many.
         """
         row = await self.changeable(namespace, name, "update")
         merged = {str(config["name"]): config for config in (*row.operations, *configs)}
-        await self._replace(row, list(merged.values()))
+        if len(merged) > MAX_OPERATIONS:
+            raise BadRequestError(
+                f"The connector would have {len(merged)} operations; the limit is "
+                f"{MAX_OPERATIONS}. Choose some with `operations`."
+            )
+        self._replace(row, list(merged.values()))
         await self._stamped(row, namespace, name)
         return row
+
+    async def require_changeable(self, namespace: str, name: str) -> None:
+        """Raise as `merge` would, before work is done for it."""
+        if await self.rows.by_name(namespace, name, "update") is None:
+            await self.get(namespace, name)
+            raise ForbiddenError(f"Not authorized to update connector '{namespace}/{name}'.")
 
     @override
     async def changeable(self, namespace: str, name: str, action: str) -> Connector:
@@ -88,9 +101,8 @@ class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate])
             raise ForbiddenError(f"Not authorized to {action} connector '{namespace}/{name}'.")
         return row
 
-    async def _replace(self, row: Connector, configs: list[JsonObject]) -> None:
+    def _replace(self, row: Connector, configs: Sequence[JsonObject]) -> None:
         known = {one.name: one for one in row.operation_rows}
-        await _checked(configs, {name: one.config for name, one in known.items()})
         kept = []
         for place, config in enumerate(configs):
             # A row that stays is changed: SQLAlchemy inserts before it deletes, and the name

@@ -49,6 +49,12 @@ class CoreSettings(Group):
         validation_alias=AliasChoices("SINAS_INTERNAL_API_URL", "internal_api_url"),
         description="Base URL workers reach the API at; empty means http://127.0.0.1:port.",
     )
+    public_url: str = Field(
+        "",
+        validation_alias=AliasChoices("SINAS_PUBLIC_URL", "public_url"),
+        description="Base URL browsers reach the API at, where services send them back to once "
+        "users allowed a connector; empty means the address of the request.",
+    )
     local_model_url: str = Field(
         "",
         validation_alias=AliasChoices("SINAS_LOCAL_MODEL_URL", "local_model_url"),
@@ -135,6 +141,11 @@ class AuthSettings(Group):
     rate_limit_login_ip_max: int = Field(10, description="Logins per client address and window.")
     rate_limit_login_email_max: int = Field(5, description="Logins per e-mail and window.")
     rate_limit_otp_ip_max: int = Field(10, description="Code checks per client address and window.")
+    oauth_bind_browser_session: bool = Field(
+        True,
+        description="Whether users have to allow connectors (OAuth 2.0) in the browser that asked "
+        "for it. Without, somebody could have another person allow what they get.",
+    )
     trusted_proxies: str = Field(
         "127.0.0.1,::1",
         description="Comma list of addresses or networks whose X-Forwarded-For is believed.",

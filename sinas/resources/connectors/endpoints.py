@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request, Response
 
 from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
@@ -11,7 +12,17 @@ from sinas.models import Connector
 from sinas.resources.connectors.answers import CallResult
 from sinas.resources.connectors.calls import ConnectorCalls
 from sinas.resources.connectors.importing import Imported, Imports
+from sinas.resources.connectors.oauth import (
+    BROWSER_COOKIE,
+    CALLBACK_PATH,
+    STATE_SECONDS,
+    Authorizations,
+    Connection,
+    Started,
+)
 from sinas.resources.connectors.schemas import (
+    AuthorizationRead,
+    AuthorizationStart,
     ConnectorCreate,
     ConnectorRead,
     ConnectorTestRequest,
@@ -53,8 +64,16 @@ async def _importing(
     return Imports(context, principal)
 
 
+async def _authorizations(
+    context: Context, principal: Annotated[Principal, Depends(permitted("connectors", "read"))]
+) -> Authorizations:
+    # Without the request's transaction: nothing here needs one as long as the request.
+    return Authorizations(context, principal)
+
+
 Parsing = Annotated[Imports, Depends(_parsing)]
 Importing = Annotated[Imports, Depends(_importing)]
+Mine = Annotated[Authorizations, Depends(_authorizations)]
 Calls = Annotated[ConnectorCalls, Depends(_calls)]
 
 
@@ -118,3 +137,39 @@ async def test_operation(
     Error statuses of the service are results; 502 means that there was no answer.
     """
     return await calls.test(namespace, name, operation_name, data.parameters)
+
+
+@router.post("/{namespace}/{name}/oauth/authorize", response_model=AuthorizationStart)
+async def start_authorization(
+    namespace: str, name: str, request: Request, response: Response, context: Context, mine: Mine
+) -> Started:
+    """Begin to ask the caller's permission at the service (OAuth 2.0, authorization code).
+
+    Open `authorize_url` in the browser that sent this request: it got a cookie, without which
+    the way back is refused (OAUTH_BIND_BROWSER_SESSION).
+    """
+    base = context.settings.core.public_url or str(request.base_url)
+    redirect_uri = base.rstrip("/").removesuffix("/api/v1") + CALLBACK_PATH
+    started = await mine.start(namespace, name, redirect_uri)
+    response.set_cookie(
+        BROWSER_COOKIE,
+        started.browser,
+        max_age=STATE_SECONDS,
+        path=urlsplit(redirect_uri).path,
+        secure=redirect_uri.startswith("https:"),
+        httponly=True,
+        samesite="lax",
+    )
+    return started
+
+
+@router.get("/{namespace}/{name}/oauth", response_model=AuthorizationRead)
+async def get_authorization(namespace: str, name: str, mine: Mine) -> Connection:
+    """Show whether the caller allowed the connector to act for them. Tokens are never shown."""
+    return await mine.show(namespace, name)
+
+
+@router.delete("/{namespace}/{name}/oauth", status_code=204)
+async def delete_authorization(namespace: str, name: str, mine: Mine) -> None:
+    """Take the permission back: the caller's tokens are deleted. The service is not told."""
+    await mine.forget(namespace, name)

@@ -1,5 +1,6 @@
 """Bodies of the connector operations."""
 
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
@@ -39,6 +40,13 @@ AuthType = Literal[
     "oauth2_client_credentials",
     "none",
 ]
+ParameterName = Annotated[str, Field(max_length=100, pattern=r"^[a-zA-Z][a-zA-Z0-9_.-]*$")]
+_OF_THE_FLOW = frozenset(
+    {
+        *("client_id", "code_challenge", "code_challenge_method", "redirect_uri", "response_type"),
+        *("scope", "self", "state", "uri"),
+    }
+)
 _SECRET_NEEDED = frozenset({"bearer", "basic", "api_key", "oauth2_client_credentials"})
 _OAUTH = frozenset({"oauth2_authorization_code", "oauth2_client_credentials"})
 
@@ -75,7 +83,7 @@ class ConnectorAuth(Input):
     client_auth: Literal["basic", "body"] | None = Field(
         None, description="OAuth 2.0: how the client signs in; `basic` when left out."
     )
-    authorize_params: dict[str, Annotated[str, Field(max_length=1024)]] | None = Field(
+    authorize_params: dict[ParameterName, Annotated[str, Field(max_length=1024)]] | None = Field(
         None,
         max_length=20,
         description="OAuth 2.0: more parameters of `authorize_url`, such as `access_type`.",
@@ -88,6 +96,10 @@ class ConnectorAuth(Input):
         needed = ("client_id", "token_url") if self.type in _OAUTH else ()
         if self.type == "oauth2_authorization_code":
             needed = (*needed, "authorize_url")
+        if self.authorize_url is not None and not self.authorize_url.startswith("https://"):
+            raise ValueError("authorize_url must start with https://: a user signs in there")
+        if taken := _OF_THE_FLOW & (self.authorize_params or {}).keys():
+            raise ValueError(f"authorize_params.{min(taken)} is written by the platform")
         for name in needed:
             if getattr(self, name) is None:
                 raise ValueError(f"{name} is missing: the type {self.type} needs it")
@@ -283,5 +295,5 @@ class AuthorizationRead(Output):
 
     connected: bool
     scope: str | None
-    expires_at: str | None
-    renews: bool
+    expires_at: datetime | None = Field(description="Of the access token; null if unknown.")
+    renews: bool = Field(description="Whether it is renewed without asking again.")

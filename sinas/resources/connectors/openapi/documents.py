@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sinas.kit.json_types import JsonObject
 from sinas.resources.connectors.checks import check_base_url
 from sinas.resources.connectors.openapi.names import operation_name
-from sinas.resources.connectors.openapi.operations import OperationBuilder
+from sinas.resources.connectors.openapi.operations import OperationBuilder, SchemaChecks
 from sinas.resources.connectors.openapi.reading import DocumentError, read
 from sinas.resources.connectors.openapi.references import References
 
@@ -92,11 +92,11 @@ def _faults(document: JsonObject) -> list[str]:
 
 
 def _take_operations(document: JsonObject, source_url: str | None, found: Found) -> None:
-    references = References(document)
+    references, checks = References(document), SchemaChecks()
     taken: set[str] = set()
     for path, item, method, operation in _described(document, references, found.warnings):
         name = operation_name(operation.get("operationId"), method, path, taken)
-        builder = OperationBuilder(references, name, method, path)
+        builder = OperationBuilder(references, checks, name, method, path)
         servers = operation.get("servers") or item.get("servers")
         elsewhere = _server(servers, source_url) if servers else None
         base_url = elsewhere if elsewhere != found.base_url else None

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+import orjson
 from pydantic import ValidationError
 
 from sinas.errors import InvalidInputError
-from sinas.resources.connectors.checks import check_operations
+from sinas.kit.json_text import NotJsonError, encode
+from sinas.kit.jsonschema import BadSchemaError, check_schema
+from sinas.resources.connectors.checks import MAX_PARAMETERS_BYTES, check_operations
 from sinas.resources.connectors.openapi.names import argument_name
 from sinas.resources.connectors.openapi.reading import DocumentError
 from sinas.resources.connectors.openapi.references import References
@@ -26,8 +29,11 @@ _CONTENT_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
 class OperationBuilder:
     """Makes one operation."""
 
-    def __init__(self, references: References, name: str, method: str, path: str) -> None:
+    def __init__(
+        self, references: References, checks: "SchemaChecks", name: str, method: str, path: str
+    ) -> None:
         self._references = references
+        self._checks = checks
         self._schemas = Schemas(references)
         self._name = name
         self._method = method
@@ -69,6 +75,7 @@ class OperationBuilder:
         if self._takes_more:
             parameters["additionalProperties"] = self._takes_more
         mapping = "json" if has_body else "query"
+        self._open_unusable()
         values = {
             "name": self._name,
             "method": self._method.upper(),
@@ -211,19 +218,50 @@ class OperationBuilder:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise DocumentError(f"{where}: {first['msg']}") from None
+        # The schemas were checked one by one; here it is all around them that is.
+        names: dict[str, Any] = {name: {} for name in self._properties}
+        shell: dict[str, Any] = {**config, "parameters": {"type": "object", "properties": names}}
         try:
-            check_operations([config], {})
+            check_operations([shell], {})
+            encode(config)
         except InvalidInputError as error:
-            problem = error.errors[0].message if error.errors else error.message
-            self.warnings.append(f"the schema of its parameters is left open: {problem}")
-            opened = {n: _described(schema) for n, schema in self._properties.items()}
-            left: dict[str, Any] = {**values["parameters"], "properties": opened}
-            config["parameters"] = left
-            try:
-                check_operations([config], {})
-            except InvalidInputError as still:
-                raise DocumentError(still.message) from None
+            raise DocumentError(error.message) from None
+        except NotJsonError as error:
+            raise DocumentError(f"it {error}") from None
         return config
+
+    def _open_unusable(self) -> None:
+        """Leave open what is no valid schema, or too much of one."""
+        for name, schema in self._properties.items():
+            if (problem := self._checks.problem(schema)) is not None:
+                self.warnings.append(f"the schema of '{name}' is left open: {problem}")
+                self._properties[name] = _described(schema)
+        if len(orjson.dumps(self._properties)) > MAX_PARAMETERS_BYTES:
+            self.warnings.append("the schemas of its parameters are too large, and left open")
+            for name, schema in self._properties.items():
+                self._properties[name] = _described(schema)
+
+
+class SchemaChecks:
+    """Checks schemas; operations share many, and each is checked once."""
+
+    def __init__(self) -> None:
+        self._problems: dict[bytes, str | None] = {}
+
+    def problem(self, schema: dict[str, Any]) -> str | None:
+        """Why a schema without references cannot be used."""
+        try:
+            text = orjson.dumps(schema)
+        except TypeError:
+            return "it cannot be written as JSON"
+        if text not in self._problems:
+            try:
+                check_schema(schema)
+            except BadSchemaError as error:
+                self._problems[text] = error.message
+            else:
+                self._problems[text] = None
+        return self._problems[text]
 
 
 def _described(schema: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import regex  # type: ignore[import-untyped]
 from sinas.resources.connectors.openapi.references import References
 
 _MAX_DEPTH: Final = 10
-_MAX_SCHEMAS: Final = 600
+_MAX_SCHEMAS: Final = 200
 _MAX_ENUM: Final = 500
-_MAX_DESCRIPTION_CHARS: Final = 1024
+_MAX_DESCRIPTION_CHARS: Final = 400
 _TYPES: Final = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 _KEPT: Final = frozenset(
     {

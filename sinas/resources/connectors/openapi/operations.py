@@ -60,6 +60,8 @@ class OperationBuilder:
         Raises:
             DocumentError: It cannot be called as it is described; the message says why.
         """
+        if "#" in self._path:
+            raise DocumentError("its path has a fragment, which is never sent")
         has_body = "requestBody" in operation
         for parameter in self._parameters(item, operation):
             self._add_parameter(parameter, has_body=has_body)

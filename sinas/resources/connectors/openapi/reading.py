@@ -10,7 +10,7 @@ import yaml
 from sinas.kit.json_types import JsonObject, JsonValue
 
 # Of a document with its aliases written out.
-_MAX_VALUES: Final = 3_000_000
+_MAX_VALUES: Final = 2_000_000
 _MAX_DEPTH: Final = 200
 
 

@@ -200,7 +200,8 @@ def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Two parts of an `allOf`, as one object."""
     both = {**other, **one}
     if "properties" in both:
-        both["properties"] = {**(other.get("properties") or {}), **(one.get("properties") or {})}
+        first, later = one.get("properties") or {}, other.get("properties") or {}
+        both["properties"] = {**first, **{k: v for k, v in later.items() if k not in first}}
     required = [*(one.get("required") or []), *(other.get("required") or [])]
     if required:
         both["required"] = required

@@ -12,6 +12,10 @@ from sinas.db.base import Base, IdMixin, TimestampMixin
 from sinas.kit.json_types import JsonObject
 
 
+# `DatabaseConnection.managed_by` of the built-in one.
+MANAGED_BY_SYSTEM = "system"
+
+
 class QueryOperation(StrEnum):
     """Whether a query only looks or may change something."""
 

@@ -74,7 +74,7 @@ async def make_builtin(connection: asyncpg.Connection, password: str) -> Builtin
     role = await connection.fetchrow(_ROLE, name)
     owner = await connection.fetchval(_OWNER, name)
     _check_ours(name, mark, role, owner)
-    await connection.execute(f"REVOKE CONNECT ON DATABASE {quoted(own)} FROM PUBLIC")
+    await connection.execute(f"REVOKE CONNECT, TEMPORARY ON DATABASE {quoted(own)} FROM PUBLIC")
     # A REVOKE of what somebody else granted is only a warning.
     if await connection.fetchval(_IS_OPEN, own):
         raise BuiltinRefusedError(f"every role of the server may connect to {own}")
@@ -125,7 +125,7 @@ async def _make_database(
 
 
 def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _scram(password: str) -> str:

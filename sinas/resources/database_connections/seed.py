@@ -96,9 +96,7 @@ async def _make(context: AppContext, password: str) -> str:
 
 def _where(url: URL) -> tuple[str, int, str] | None:
     """Host, port and TLS mode of Sinas' own server; the host may be a socket's directory."""
-    query = {
-        key: value if isinstance(value, str) else value[0] for key, value in url.query.items()
-    }
+    query = {key: value if isinstance(value, str) else value[0] for key, value in url.query.items()}
     host, _, port = query.get("host", "").partition(":")
     host = host or url.host or ""
     if not host:

@@ -26,7 +26,6 @@ from sinas.resources.database_connections.schemas import (
 )
 from sinas.resources.database_connections.targets import target_of
 
-
 # What says how the built-in connection is used. Everything else says where it leads, and Sinas keeps
 # that as it is: under another user, its socket would lead to Sinas' own tables.
 _USE_OF_MANAGED = frozenset({"is_active", "read_only", "config"})

@@ -31,10 +31,9 @@ async def seed_builtin_database(unit: Unit, context: AppContext) -> None:
     """
     if not context.settings.database.builtin_enabled:
         return
-    url = make_url(context.settings.database.url)
-    where = _where(url)
+    where = address_of(make_url(context.settings.database.url))
     if where is None:
-        _skipped("DATABASE_URL names no host")
+        _skipped("DATABASE_URL names no host and port")
         return
     row, is_there = await _look(unit)
     if row is not None and row.managed_by != MANAGED_BY_SYSTEM:
@@ -94,16 +93,24 @@ async def _make(context: AppContext, password: str) -> str:
         return (await make_builtin(driver, password)).name
 
 
-def _where(url: URL) -> tuple[str, int, str] | None:
-    """Host, port and TLS mode of Sinas' own server; the host may be a socket's directory."""
-    query = {key: value if isinstance(value, str) else value[0] for key, value in url.query.items()}
-    host, _, port = query.get("host", "").partition(":")
+def address_of(url: URL) -> tuple[str, int, str] | None:
+    """Host, port and TLS mode of Sinas' own server; the host may be a socket's directory.
+
+    Of several hosts the first. None where the URL names none, or no port that is a number.
+    """
+    query = {
+        key: (value if isinstance(value, str) else value[0]).partition(",")[0]
+        for key, value in url.query.items()
+    }
+    host, port = query.get("host", ""), ""
+    if host.count(":") == 1:
+        host, _, port = host.partition(":")
     host = host or url.host or ""
-    if not host:
+    port = port or query.get("port") or str(url.port or 5432)
+    if not host or not port.isdecimal():
         return None
     mode = query.get("sslmode") or query.get("ssl") or "prefer"
-    number = port or query.get("port") or url.port or 5432
-    return host, int(number), mode if mode in _SSL_MODES else "prefer"
+    return host, int(port), mode if mode in _SSL_MODES else "prefer"
 
 
 def _is_readable(row: DatabaseConnection, cipher: Cipher) -> bool:

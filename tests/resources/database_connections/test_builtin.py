@@ -13,6 +13,7 @@ from sqlalchemy import make_url, select, update
 from sinas.db.engine import open_engine
 from sinas.kit.crypto import Cipher
 from sinas.models import DatabaseConnection
+from sinas.resources.database_connections.seed import address_of
 from sinas.seed import seed
 from tests.factories.databases import make_connection
 from tests.fixtures.configuration import changed
@@ -355,3 +356,20 @@ async def made_by(connection: object, *, may: bool) -> None:
         "SELECT count(*) FROM pg_roles r WHERE r.rolname = $1 AND (r.rolsuper OR r.rolcreatedb)"
     )
     assert await connection.fetchval(members, made.name) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("postgresql://u:p@db/sinas", ("db", 5432, "prefer")),
+        ("postgresql://u@db:6000/sinas?sslmode=verify-full", ("db", 6000, "verify-full")),
+        ("postgresql://u@/sinas?host=/run/pg&port=6000", ("/run/pg", 6000, "prefer")),
+        ("postgresql://u@/sinas?host=a:6000&host=b:6001", ("a", 6000, "prefer")),
+        ("postgresql://u@/sinas?host=a:6000,b:6001&ssl=odd", ("a", 6000, "prefer")),
+        ("postgresql://u@/sinas?host=::1", ("::1", 5432, "prefer")),
+        ("postgresql://u@/sinas?host=a&port=x", None),
+        ("postgresql:///sinas", None),
+    ],
+)
+def test_it_is_where_sinas_own_database_is(url: str, address: tuple[str, int, str] | None) -> None:
+    assert address_of(make_url(url)) == address

@@ -9,6 +9,7 @@ from sinas.resources.batches.resource import RESOURCE as BATCHES
 from sinas.resources.budgets.resource import RESOURCE as BUDGETS
 from sinas.resources.chats.resource import RESOURCE as CHATS
 from sinas.resources.code.resource import RESOURCE as CODE
+from sinas.resources.connectors.resource import RESOURCE as CONNECTORS
 from sinas.resources.database_connections.resource import RESOURCE as DATABASE_CONNECTIONS
 from sinas.resources.database_triggers.resource import RESOURCE as DATABASE_TRIGGERS
 from sinas.resources.dependencies.resource import RESOURCE as DEPENDENCIES
@@ -42,6 +43,7 @@ RESOURCES: tuple[Resource, ...] = (
     CODE,
     DATABASE_CONNECTIONS,
     DATABASE_TRIGGERS,
+    CONNECTORS,
     DEPENDENCIES,
     EXECUTIONS,
     FUNCTIONS,

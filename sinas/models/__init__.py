@@ -16,6 +16,7 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
+from sinas.models.connectors import Connector, ConnectorOperation, ConnectorToken
 from sinas.models.database_triggers import DatabaseTrigger
 from sinas.models.databases import (
     DatabaseAnnotation,
@@ -75,6 +76,9 @@ __all__ = [
     "Budget",
     "CallbackStatus",
     "Chat",
+    "Connector",
+    "ConnectorOperation",
+    "ConnectorToken",
     "DatabaseAnnotation",
     "DatabaseConnection",
     "DatabaseTrigger",

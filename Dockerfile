@@ -13,8 +13,9 @@ ENV PYTHONUNBUFFERED=1 \
 WORKDIR /srv/sinas
 
 # No virtual environment: the image is one. The locks first: a change of code alone does not install anything again.
-COPY requirements/server.txt requirements/build.txt requirements/
-RUN python3 -m pip install --require-hashes -r requirements/server.txt -r requirements/build.txt
+COPY requirements/server.txt requirements/build.txt requirements/embeddings.txt requirements/
+RUN python3 -m pip install --require-hashes -r requirements/server.txt -r requirements/build.txt \
+    && python3 -m pip install --require-hashes --no-deps -r requirements/embeddings.txt
 
 COPY pyproject.toml README.md LICENSE alembic.ini ./
 COPY migrations migrations

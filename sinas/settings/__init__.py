@@ -24,6 +24,7 @@ from sinas.settings.platform import (
     MailSettings,
     RedisSettings,
 )
+from sinas.settings.search import SearchSettings
 from sinas.settings.telemetry import TelemetrySettings
 from sinas.settings.work import (
     ChatSettings,
@@ -47,6 +48,7 @@ __all__ = [
     "QueueSettings",
     "RedisSettings",
     "SandboxSettings",
+    "SearchSettings",
     "Settings",
     "TelemetrySettings",
     "WebhookSettings",
@@ -81,6 +83,7 @@ class Settings:
     webhook: WebhookSettings
     chat: ChatSettings
     egress: EgressSettings
+    search: SearchSettings
     telemetry: TelemetrySettings
 
     @property
@@ -102,6 +105,7 @@ GROUPS: dict[str, type[Group]] = {
     "webhook": WebhookSettings,
     "chat": ChatSettings,
     "egress": EgressSettings,
+    "search": SearchSettings,
     "telemetry": TelemetrySettings,
 }
 

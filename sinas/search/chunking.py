@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sinas.search.documents import Block, Document
 
@@ -12,8 +13,11 @@ _MOST = 1000
 # A heading ends a chunk that has at least this; shorter sections share one.
 _LEAST = 300
 _OVERLAP = 120
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
+_SENTENCE = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])\s+|\n+")
 _SPACE = re.compile(r"\s+")
+_MOST_TITLE = 120
+# Levels and titles of the headings that something stands under.
+_Path: TypeAlias = tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +60,40 @@ def chunks_of(document: Document) -> list[Chunk]:
 
 def _spans(document: Document) -> Iterator[tuple[int, int, str, int | None]]:
     """Start, end, headings and page of each chunk."""
-    path: list[tuple[int, str]] = []
-    open_: tuple[int, int, str, int | None] | None = None
+    path: _Path = ()
+    open_: tuple[int, int, _Path, int | None] | None = None
     for block in document.blocks:
         if block.level:
-            title = _SPACE.sub(" ", document.text[block.start : block.end]).lstrip("# ")[:200]
-            path = [*(one for one in path if one[0] < block.level), (block.level, title)]
-        headings = " > ".join(title for _, title in path)[:500]
+            path = (*(one for one in path if one[0] < block.level), _title(document, block))
         if open_ is not None:
             length = open_[1] - open_[0]
             is_new_part = bool(block.level) or block.page != open_[3]
             if block.end - open_[0] > _MOST or (is_new_part and length >= _LEAST):
-                yield open_
+                yield _named(open_)
                 open_ = None
         if open_ is not None:
-            # Under the headings of its first block; what it took in since is part of that.
-            open_ = (open_[0], block.end, open_[2], open_[3])
+            # Sections that share a chunk share only some of their headings.
+            common = tuple(one for one, other in zip(open_[2], path, strict=False) if one == other)
+            open_ = (open_[0], block.end, common, open_[3])
         elif block.end - block.start <= _MOST:
-            open_ = (block.start, block.end, headings, block.page)
+            open_ = (block.start, block.end, path, block.page)
         else:
             for start, end in _cut(document.text, block):
-                yield start, end, headings, block.page
+                yield _named((start, end, path, block.page))
     if open_ is not None:
-        yield open_
+        yield _named(open_)
+
+
+def _title(document: Document, block: Block) -> tuple[int, str]:
+    text = document.text[block.start : block.end]
+    return block.level, _SPACE.sub(" ", text).lstrip("# ")[:_MOST_TITLE]
+
+
+def _named(
+    span: tuple[int, int, _Path, int | None],
+) -> tuple[int, int, str, int | None]:
+    start, end, path, page = span
+    return start, end, " > ".join(title for _, title in path), page
 
 
 def _cut(text: str, block: Block) -> Iterator[tuple[int, int]]:

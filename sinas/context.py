@@ -174,7 +174,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     tracer = open_tracer(settings.telemetry)
     llm = LlmClient(tracer)
     http = GuardedClient(EgressPolicy.of(settings))
-    embedder = open_embedder(settings.search, http)
+    embedder = open_embedder(settings.search)
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:

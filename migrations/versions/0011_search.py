@@ -144,8 +144,9 @@ def upgrade() -> None:
         op.create_index(
             f"ix_file_chunks_embedding_{size}",
             "file_chunks",
-            [sa.text(f"(embedding::halfvec({size})) halfvec_ip_ops")],
+            [sa.literal_column(f"(embedding::halfvec({size}))").label("sized")],
             postgresql_using="hnsw",
+            postgresql_ops={"sized": "halfvec_ip_ops"},
             postgresql_where=sa.text(f"vector_dims(embedding) = {size}"),
         )
 

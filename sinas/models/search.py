@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import Computed, ForeignKey, Index, text
+from sqlalchemy import Computed, ForeignKey, Index, literal_column, text
 from sqlalchemy.dialects.postgresql import REGCONFIG, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -78,8 +78,9 @@ class FileChunk(Base):
         *(
             Index(
                 f"ix_file_chunks_embedding_{size}",
-                text(f"(embedding::halfvec({size})) halfvec_ip_ops"),
+                literal_column(f"(embedding::halfvec({size}))").label("sized"),
                 postgresql_using="hnsw",
+                postgresql_ops={"sized": "halfvec_ip_ops"},
                 postgresql_where=text(f"vector_dims(embedding) = {size}"),
             )
             for size in VECTOR_DIMENSIONS

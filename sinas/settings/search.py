@@ -1,6 +1,7 @@
 """The group about search in files."""
 
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -9,7 +10,6 @@ from sinas.settings.platform import Group
 
 # Each has an index of its own: an HNSW index is of vectors of one size, 2,000 numbers at most.
 VECTOR_DIMENSIONS: Final = (384, 512, 768, 1024, 1536)
-
 
 Language = Literal[
     "simple", "arabic", "armenian", "basque", "catalan", "danish", "dutch", "english", "finnish",
@@ -31,7 +31,7 @@ class SearchSettings(Group):
     )
     embedding_endpoint: str = Field(
         "https://api.openai.com/v1",
-        description="Where `openai` is. A private address must be in EGRESS_ALLOW_HOSTS, too.",
+        description="Where `openai` is, with `/v1`; it may be a private address.",
     )
     embedding_api_key: SecretStr = Field(SecretStr(""), description="The key for it.")
     embedding_model: str = Field("text-embedding-3-small", description="The model to ask it for.")
@@ -58,6 +58,18 @@ class SearchSettings(Group):
     timeout_seconds: float = Field(
         5.0, gt=0, le=60, description="How long one search may take before it is refused."
     )
+
+    @field_validator("embedding_endpoint")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            is_url = False
+        if not is_url:
+            raise ValueError("must be an http or https URL, such as https://api.openai.com/v1")
+        return value
 
     @field_validator("embedding_dimensions")
     @classmethod

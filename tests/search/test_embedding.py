@@ -5,6 +5,7 @@ import math
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from sinas.egress.client import GuardedClient
 from sinas.egress.policy import EgressPolicy
@@ -13,6 +14,8 @@ from sinas.kit.addresses import parse_networks
 from sinas.search.embedding.base import Vector
 from sinas.search.embedding.local import LocalEmbedder
 from sinas.search.embedding.openai import OpenAiEmbedder
+from sinas.search.embedding.opening import open_embedder
+from sinas.settings import SearchSettings
 from tests.support.outside import Outside
 
 
@@ -106,11 +109,12 @@ async def server():
 @pytest.fixture
 async def remote(server: Outside):
     http = GuardedClient(EgressPolicy(parse_networks("127.0.0.1")), server.trust)
-    yield OpenAiEmbedder(
+    remote = OpenAiEmbedder(
         http, endpoint=f"{server.url}/v1/", key="sk-secret", model="text-embedding-3-small",
         dimensions=3, shortens=True,
     )  # fmt: skip
-    await http.aclose()
+    yield remote
+    await remote.aclose()
 
 
 class TestOpenAi:
@@ -156,3 +160,37 @@ class TestOpenAi:
         with pytest.raises(UpstreamError, match=message) as caught:
             await remote.embed(["a"])
         assert "sk-secret" not in str(caught.value)
+
+
+class TestOpening:
+    async def test_none(self) -> None:
+        assert open_embedder(SearchSettings(embedding_provider="none")) is None
+
+    async def test_a_private_server_that_the_operator_named(self) -> None:
+        async with Outside(tls=False) as server:
+            embedder = open_embedder(
+                SearchSettings(
+                    embedding_provider="openai",
+                    embedding_endpoint=f"{server.url}/v1",
+                    embedding_model="minilm",
+                    embedding_dimensions=384,
+                )
+            )
+            assert embedder is not None
+            server.answer = vectors([1.0] + [0.0] * 383)
+            assert [list(one)[:1] for one in await embedder.embed(["a"])] == [[1]]
+            await embedder.aclose()
+            (seen,) = server.received
+            assert "dimensions" not in seen.json()
+            assert "authorization" not in seen.headers
+
+    @pytest.mark.parametrize(
+        "endpoint", ["", "ftp://x", "https://", "http://[x", "//a", "http://a:x"]
+    )
+    def test_no_url(self, endpoint: str) -> None:
+        with pytest.raises(ValidationError, match="must be an http"):
+            SearchSettings(embedding_endpoint=endpoint)
+
+    def test_no_index_of_that_size(self) -> None:
+        with pytest.raises(ValidationError, match="384, 512"):
+            SearchSettings(embedding_dimensions=385)

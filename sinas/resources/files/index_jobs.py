@@ -64,7 +64,7 @@ async def sweep_outdated(context: AppContext) -> None:
                 return
 
 
-def _missing() -> Select[tuple[UUID]]:
+def _missing() -> Select[UUID]:
     has_none: ColumnElement[bool] = or_(
         FileIndex.file_id.is_(None), FileIndex.version != File.current_version
     )
@@ -77,7 +77,7 @@ def _missing() -> Select[tuple[UUID]]:
     )
 
 
-def _outdated(made_with: str) -> Select[tuple[UUID]]:
+def _outdated(made_with: str) -> Select[UUID]:
     # The text and the chunks there are stay until the new ones replace them.
     return (
         select(FileIndex.file_id)

@@ -267,7 +267,7 @@ class Indexer:
     def _rows(self, begun: Claim, outcome: Outcome) -> list[dict[str, Any]]:
         embedder = self._context.embedder
         model = embedder.model if embedder is not None and outcome.vectors else None
-        vectors = outcome.vectors or [None] * len(outcome.chunks)
+        vectors: Sequence[Vector | None] = outcome.vectors or [None] * len(outcome.chunks)
         return [
             {
                 "file_id": begun.file_id,

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, literal, select, text
+from sqlalchemy import ColumnElement, Row, Select, and_, func, literal, select, text, true, tuple_
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import JSONB, REGCONFIG
+from sqlalchemy.dialects.postgresql import REGCONFIG
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import UserDefinedType
+from typing_extensions import override
 
 from sinas.db.types import vector_text
 from sinas.models import File, FileChunk, FileIndex
@@ -21,6 +22,8 @@ _EXACT_UP_TO: Final = 20_000
 _CHUNKS_A_FILE: Final = 4
 _MOST_CHUNKS: Final = 1000
 _EF_SEARCH: Final = 100
+# Each may have millions of characters.
+_TEXTS_AT_ONCE: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,7 @@ async def limit_time(session: AsyncSession, seconds: float) -> None:
     )
 
 
-def found_files(scope: Scope, limit: int) -> Select[Any]:
+def found_files(scope: Scope, limit: int) -> Select[UUID, str, int]:
     """Files by name."""
     return (
         select(File.id, File.name, File.current_version)
@@ -59,13 +62,13 @@ def found_files(scope: Scope, limit: int) -> Select[Any]:
 
 def named(words: Sequence[str]) -> ColumnElement[bool]:
     """SQL: files whose names have all the words, whatever the case."""
-    return and_(*(File.name.icontains(word, autoescape=True) for word in words))
+    return and_(true(), *(File.name.icontains(word, autoescape=True) for word in words))
 
 
-def texts(scope: Scope) -> Select[Any]:
-    """Files by name with their texts; None where the index has none, or not yet."""
+def texts(scope: Scope, after: tuple[str, UUID] | None) -> Select[*tuple[Any, ...]]:
+    """The next few files by name, with their texts; None where the index has none, or not yet."""
     is_current = and_(FileIndex.file_id == File.id, FileIndex.version == File.current_version)
-    return (
+    statement = (
         select(
             File.id,
             File.name,
@@ -77,7 +80,11 @@ def texts(scope: Scope) -> Select[Any]:
         .outerjoin(FileIndex, is_current)
         .where(scope.files())
         .order_by(File.name, File.id)
+        .limit(_TEXTS_AT_ONCE)
     )
+    if after is not None:
+        statement = statement.where(tuple_(File.name, File.id) > tuple_(*after))
+    return statement
 
 
 async def by_words(
@@ -130,7 +137,7 @@ async def by_meaning(
     return sorted(rows, key=lambda row: -row.score)
 
 
-def _chunks(scope: Scope, score: ColumnElement[Any] | None = None) -> Select[Any]:
+def _chunks(scope: Scope, score: ColumnElement[Any] | None = None) -> Select[*tuple[Any, ...]]:
     """Chunks of current versions in the scope."""
     score = literal(None) if score is None else score
     return (
@@ -163,5 +170,6 @@ class _Halfvec(UserDefinedType[str]):
     def __init__(self, size: int) -> None:
         self.size = size
 
+    @override
     def get_col_spec(self, **_: Any) -> str:
         return f"halfvec({self.size})"

@@ -1,9 +1,9 @@
 """Search in the files of a collection."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from sqlalchemy import Row
@@ -11,16 +11,22 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.context import AppContext
-from sinas.errors import BadRequestError, DeadlineError, UnavailableError
-from sinas.models import File
+from sinas.errors import DeadlineError, SinasError, UnavailableError
+from sinas.models import IndexStatus
 from sinas.resources.files import search_queries as queries
 from sinas.resources.files.search_matches import Match, Pattern
 from sinas.resources.files.search_queries import Scope
 from sinas.resources.files.search_schemas import FileSearchRequest, SearchMode
+from sinas.search.documents import DocumentError
+from sinas.search.formats import format_of
+from sinas.search.texts import decoded
 
 # Of one file, in an answer that ranks chunks.
 _MOST_CHUNKS = 4
-_MOST_CHARS_UNREAD = 2_000_000
+_MOST_BYTES_UNREAD = 8_000_000
+
+
+Content: TypeAlias = Callable[[UUID, int], AsyncIterator[bytes]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,8 +45,9 @@ class FileSearch:
     Holds a transaction only while the database works: not while a model is asked or a file read.
     """
 
-    def __init__(self, context: AppContext) -> None:
+    def __init__(self, context: AppContext, content: Content) -> None:
         self._context = context
+        self._content = content
         self._seconds = context.settings.search.timeout_seconds
 
     async def find(self, scope: Scope, wanted: FileSearchRequest) -> Sequence[Found]:
@@ -87,6 +94,25 @@ class FileSearch:
                 return found
             after = (rows[-1].name, rows[-1].id)
 
+    async def _unread(self, row: Row[Any]) -> str | None:
+        """The text of a file that is not indexed yet, where the file is text itself."""
+        kind = format_of(row.content_type, row.name)
+        is_waiting = row.status in (None, IndexStatus.PENDING, IndexStatus.FAILED)
+        if kind is None or not kind.is_text or not is_waiting:
+            return None
+        data = bytearray()
+        try:
+            async for piece in self._content(row.id, row.current_version):
+                data += piece
+                if len(data) > _MOST_BYTES_UNREAD:
+                    break
+        except (SinasError, OSError):
+            return None  # replaced or deleted meanwhile; the index will say what is wrong
+        try:
+            return decoded(bytes(data), self._context.settings.search.max_text_chars)[0]
+        except DocumentError:
+            return None
+
     async def _by_name(self, scope: Scope, query: str, limit: int) -> Sequence[Found]:
         statement = queries.found_files(scope, limit).where(queries.named(query.split()))
         async with self._session() as session:
@@ -126,7 +152,7 @@ class FileSearch:
             ) from error
 
 
-def _of(row: Row[Any], matches: list[Match]) -> Found:
+def _of(row: Any, matches: list[Match]) -> Found:
     return Found(file_id=row.id, filename=row.name, version=row.current_version, matches=matches)
 
 

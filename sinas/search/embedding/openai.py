@@ -22,7 +22,7 @@ class OpenAiEmbedder:
     """Sends texts to `{endpoint}/embeddings`, through the guarded client.
 
     Args:
-        http: Refuses private addresses that EGRESS_ALLOW_HOSTS does not name.
+        http: Its own, and closed with it.
         endpoint: With `/v1`, as OpenAI's SDKs want it.
         key: Sent as a bearer token; empty sends none.
         model: The provider's name for it.
@@ -83,7 +83,8 @@ class OpenAiEmbedder:
         )
 
     async def aclose(self) -> None:
-        """Nothing: the client is the process's."""
+        """Close the client."""
+        await self._http.aclose()
 
     def _vectors(self, body: bytes, count: int) -> list[Vector]:
         try:

@@ -4,10 +4,10 @@ import re
 
 from markdown_it import MarkdownIt
 
-from sinas.search.documents import Block, Document, DocumentError, storable
+from sinas.search.documents import Block, Document
+from sinas.search.texts import decoded
 
 _BLANK_LINES = re.compile(r"\n[ \t\r]*\n\s*")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def read_text(data: bytes, most: int) -> Document:
@@ -44,23 +44,6 @@ def read_markdown(data: bytes, most: int) -> Document:
         start, end = starts[first], starts[min(after, len(starts) - 1)]
         _append(blocks, text, start, end, level)
     return Document(text, tuple(blocks), is_whole)
-
-
-def decoded(data: bytes, most: int) -> tuple[str, bool]:
-    """The text of a file, at most `most` characters, and whether that is all.
-
-    Raises:
-        DocumentError: As above.
-    """
-    # A character has four bytes at most; the rest need not be looked at.
-    is_whole = len(data) <= most * 4
-    try:
-        text = data[: most * 4].decode("utf-8-sig", "strict" if is_whole else "ignore")
-    except UnicodeDecodeError as error:
-        raise DocumentError("It is not UTF-8 text.") from error
-    if len(_CONTROL.findall(text[:4096])) > 8:
-        raise DocumentError("It is binary, not text.")
-    return storable(text[:most]), is_whole and len(text) <= most
 
 
 def _append(blocks: list[Block], text: str, start: int, end: int, level: int = 0) -> None:

@@ -75,6 +75,7 @@ async def make_due(session: AsyncSession, file_id: UUID) -> None:
                 "text": None,
                 "is_file_text": False,
                 "is_whole": True,
+                "chunk_count": 0,
                 "indexed_at": None,
             },
         )
@@ -295,6 +296,7 @@ class Indexer:
             "text": None if document is None else document.text,
             "is_file_text": outcome.is_file_text,
             "is_whole": document is None or document.is_whole,
+            "chunk_count": len(outcome.chunks),
             "indexed_at": func.now(),
         }
         if outcome.error is None:

@@ -18,7 +18,7 @@ from sinas.search.embedding.base import Embedder, Vector
 
 # Up to so many visible chunks are compared one by one: exact, and as fast as an index that would
 # have to skip what the caller may not see.
-_EXACT_UP_TO: Final = 20_000
+_EXACT_UP_TO: Final = 10_000
 _CHUNKS_A_FILE: Final = 4
 _MOST_CHUNKS: Final = 1000
 _EF_SEARCH: Final = 100
@@ -118,8 +118,7 @@ async def by_meaning(
         # As the index's condition has it, in so many words.
         text(f"vector_dims(file_chunks.embedding) = {int(size)}"),
     )
-    some = _chunks(scope).where(is_searched).limit(_EXACT_UP_TO + 1).subquery()
-    count = await session.scalar(select(func.count()).select_from(some)) or 0
+    count = await _visible_chunks(session, scope)
     column: Any = FileChunk.embedding
     if count > _EXACT_UP_TO:
         # Only this expression is the index's; the plain column below is compared one by one.
@@ -135,6 +134,18 @@ async def by_meaning(
     statement = _chunks(scope, -distance).where(is_searched).order_by(distance).limit(_most(limit))
     rows = (await session.execute(statement)).all()
     return sorted(rows, key=lambda row: -row.score)
+
+
+async def _visible_chunks(session: AsyncSession, scope: Scope) -> int:
+    """How many there are; of more than `_EXACT_UP_TO` files, only that it is more."""
+    some = (
+        select(FileIndex.chunk_count)
+        .join(File, File.id == FileIndex.file_id)
+        .where(scope.files(), FileIndex.chunk_count > 0)
+        .limit(_EXACT_UP_TO + 1)
+        .subquery()
+    )
+    return await session.scalar(select(func.coalesce(func.sum(some.c.chunk_count), 0))) or 0
 
 
 def _chunks(scope: Scope, score: ColumnElement[Any] | None = None) -> Select[*tuple[Any, ...]]:

@@ -111,18 +111,8 @@ async def by_meaning(
     Where many are visible, those of an approximate index, which goes on until it has found enough
     that are visible.
     """
-    size = embedder.dimensions
-    wanted = literal(vector_text(vector), _Halfvec(size))
-    is_searched = and_(
-        FileChunk.model == embedder.model,
-        # As the index's condition has it, in so many words.
-        text(f"vector_dims(file_chunks.embedding) = {int(size)}"),
-    )
-    count = await _visible_chunks(session, scope)
-    column: Any = FileChunk.embedding
-    if count > _EXACT_UP_TO:
-        # Only this expression is the index's; the plain column below is compared one by one.
-        column = sql_cast(FileChunk.embedding, _Halfvec(size))
+    is_exact = await _visible_chunks(session, scope) <= _EXACT_UP_TO
+    if not is_exact:
         await session.execute(
             text(
                 "SELECT set_config('hnsw.ef_search', :ef, true), "
@@ -130,10 +120,30 @@ async def by_meaning(
             ),
             {"ef": str(max(_EF_SEARCH, min(_most(limit), 1000)))},
         )
-    distance = column.op("<#>")(wanted)
-    statement = _chunks(scope, -distance).where(is_searched).order_by(distance).limit(_most(limit))
+    statement = nearest(scope, vector, embedder, limit, is_exact=is_exact)
     rows = (await session.execute(statement)).all()
     return sorted(rows, key=lambda row: -row.score)
+
+
+def nearest(
+    scope: Scope, vector: Vector, embedder: Embedder, limit: int, *, is_exact: bool
+) -> Select[*tuple[Any, ...]]:
+    """The statement of `by_meaning`: by comparing every chunk, or as the index can answer it."""
+    size = embedder.dimensions
+    wanted = literal(vector_text(vector), _Halfvec(size))
+    # Only with the cast is it the index's expression.
+    column: Any = FileChunk.embedding if is_exact else sql_cast(FileChunk.embedding, _Halfvec(size))
+    distance = column.op("<#>")(wanted)
+    return (
+        _chunks(scope, -distance)
+        .where(
+            FileChunk.model == embedder.model,
+            # The index's condition, in as many words.
+            text(f"vector_dims(file_chunks.embedding) = {int(size)}"),
+        )
+        .order_by(distance)
+        .limit(_most(limit))
+    )
 
 
 async def _visible_chunks(session: AsyncSession, scope: Scope) -> int:

@@ -1,5 +1,6 @@
 """Bodies of search."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, Field
 from sinas.crud.schema import Input, Output
 from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
+from sinas.models import IndexStatus
 
 
 class SearchMode(StrEnum):
@@ -82,12 +84,12 @@ class FileSearchResult(Output):
 class FileIndexRead(Output):
     """How far the search index of a file is."""
 
-    status: str = Field(
+    status: IndexStatus = Field(
         description="`pending`, `indexed`, `skipped` (there is no text in it) or `failed` (will "
         "be tried again)."
     )
     version: int = Field(description="The version it is of.")
     error: str | None = Field(description="Why it was skipped, or failed.")
     is_whole: bool = Field(description="Whether all of its text is searched.")
-    chunks: int
-    indexed_at: str | None
+    chunk_count: int = Field(description="In how many pieces its text is.")
+    indexed_at: datetime | None

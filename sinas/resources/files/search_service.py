@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Row
+from sqlalchemy import ColumnElement, Row
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -114,7 +114,13 @@ class FileSearch:
             return None
 
     async def _by_name(self, scope: Scope, query: str, limit: int) -> Sequence[Found]:
-        statement = queries.found_files(scope, limit).where(queries.named(query.split()))
+        return await self.by_condition(scope, queries.named(query.split()), limit)
+
+    async def by_condition(
+        self, scope: Scope, condition: ColumnElement[bool], limit: int
+    ) -> Sequence[Found]:
+        """Files that a condition holds for, by name."""
+        statement = queries.found_files(scope, limit).where(condition)
         async with self._session() as session:
             rows = (await session.execute(statement)).all()
         return [_of(row, []) for row in rows]

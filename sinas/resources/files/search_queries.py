@@ -21,7 +21,7 @@ from sinas.search.embedding.base import Embedder, Vector
 _EXACT_UP_TO: Final = 10_000
 _CHUNKS_A_FILE: Final = 4
 _MOST_CHUNKS: Final = 1000
-_EF_SEARCH: Final = 100
+_EF_SEARCH: Final = 400
 # Each may have millions of characters.
 _TEXTS_AT_ONCE: Final = 20
 

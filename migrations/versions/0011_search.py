@@ -87,6 +87,7 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), server_default="0", nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("text", sa.String(), nullable=True),
+        sa.Column("char_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("is_file_text", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("is_whole", sa.Boolean(), server_default="true", nullable=False),
         sa.Column("chunk_count", sa.Integer(), server_default="0", nullable=False),

@@ -38,6 +38,7 @@ class FileIndex(Base):
         text: All of it that is searched; None where there is none.
         is_file_text: Whether lines of `text` are lines of the file.
         is_whole: Whether nothing was cut off.
+        char_count: Of `text`.
         chunk_count: How many chunks there are.
     """
 
@@ -57,6 +58,7 @@ class FileIndex(Base):
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     due_at: Mapped[datetime | None]
     text: Mapped[str | None] = mapped_column(deferred=True)
+    char_count: Mapped[int] = mapped_column(default=0, server_default="0")
     is_file_text: Mapped[bool] = mapped_column(default=False, server_default="false")
     is_whole: Mapped[bool] = mapped_column(default=True, server_default="true")
     chunk_count: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -52,7 +52,7 @@ _BY_SUFFIX = {
 }
 # What says nothing of the content: then the name decides.
 _VAGUE = frozenset({"application/octet-stream", "text/plain", "application/zip", ""})
-_NO_TEXT = ("image/", "audio/", "video/", "font/", "model/", "application/vnd.", "application/x-")
+_NO_TEXT = ("image/", "audio/", "video/", "font/", "model/", "application/vnd.")
 _NO_TEXT_TYPES = frozenset(
     {
         "application/zip",
@@ -62,9 +62,16 @@ _NO_TEXT_TYPES = frozenset(
         "application/wasm",
         "application/epub+zip",
         "application/rtf",
+        "application/x-7z-compressed",
+        "application/x-bzip2",
+        "application/x-gzip",
+        "application/x-rar-compressed",
+        "application/x-tar",
+        "application/x-xz",
+        "application/x-zip-compressed",
     }
 )
-_TEXT_ALL_THE_SAME = ("+xml", "+json", "/x-yaml", "/x-sh", "/x-httpd-php", "/x-ndjson", "/x-sql")
+_TEXT_ALL_THE_SAME = ("+xml", "+json")
 
 
 def format_of(content_type: str, filename: str) -> Format | None:

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sinas.context import AppContext
 from sinas.db.unit import Unit
 from sinas.errors import SinasError
-from sinas.models import File, FileChunk, FileIndex, IndexStatus
+from sinas.models import Collection, File, FileChunk, FileIndex, IndexStatus
 from sinas.search.chunking import Chunk, chunks_of
 from sinas.search.documents import Document, DocumentError
 from sinas.search.embedding.base import Embedder, Vector
@@ -51,7 +51,6 @@ async def make_due(session: AsyncSession, file_id: UUID) -> None:
 
     In the transaction that makes the version, after its row is flushed.
     """
-    await session.execute(delete(FileChunk).where(FileChunk.file_id == file_id))
     current = select(
         File.id,
         File.current_version,
@@ -73,6 +72,7 @@ async def make_due(session: AsyncSession, file_id: UUID) -> None:
                 "attempts": 0,
                 "due_at": row.excluded.due_at,
                 "text": None,
+                "char_count": 0,
                 "is_file_text": False,
                 "is_whole": True,
                 "chunk_count": 0,
@@ -80,6 +80,8 @@ async def make_due(session: AsyncSession, file_id: UUID) -> None:
             },
         )
     )
+    # After the row, which whoever writes chunks holds: they are there now, or will never be.
+    await session.execute(delete(FileChunk).where(FileChunk.file_id == file_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,13 +252,7 @@ class Indexer:
 
     async def _record(self, unit: Unit, begun: Claim, outcome: Outcome) -> None:
         """Replace the file's text and chunks, unless another attempt began meanwhile."""
-        is_mine = await unit.session.scalar(
-            select(FileIndex.file_id)
-            .join(File, File.id == FileIndex.file_id)
-            .where(begun.holds(), File.current_version == begun.version)
-            .with_for_update(of=FileIndex)
-        )
-        if is_mine is None:
+        if not await _is_ours(unit.session, begun):
             return
         await unit.session.execute(delete(FileChunk).where(FileChunk.file_id == begun.file_id))
         if outcome.chunks:
@@ -294,6 +290,7 @@ class Indexer:
             "signature": signature(self._settings, self._context.embedder),
             "error": outcome.error,
             "text": None if document is None else document.text,
+            "char_count": 0 if document is None else len(document.text),
             "is_file_text": outcome.is_file_text,
             "is_whole": document is None or document.is_whole,
             "chunk_count": len(outcome.chunks),
@@ -309,6 +306,18 @@ class Indexer:
             "status": IndexStatus.FAILED,
             "due_at": func.now() + pause if goes_on else None,
         }
+
+
+async def _is_ours(session: AsyncSession, begun: Claim) -> bool:
+    """Lock what the new chunks hang on, in the order in which deleting it does; True if it is."""
+    collection = select(Collection.id).where(Collection.id == begun.collection_id)
+    file = select(File.id).where(File.id == begun.file_id, File.current_version == begun.version)
+    return (
+        await session.scalar(collection.with_for_update(read=True, key_share=True)) is not None
+        and await session.scalar(file.with_for_update(read=True, key_share=True)) is not None
+        and await session.scalar(select(FileIndex.file_id).where(begun.holds()).with_for_update())
+        is not None
+    )
 
 
 async def _embedded(embedder: Embedder, chunks: Sequence[Chunk]) -> list[Vector]:

@@ -22,8 +22,7 @@ _EXACT_UP_TO: Final = 10_000
 _CHUNKS_A_FILE: Final = 4
 _MOST_CHUNKS: Final = 1000
 _EF_SEARCH: Final = 400
-# Each may have millions of characters.
-_TEXTS_AT_ONCE: Final = 20
+_FILES_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +64,8 @@ def named(words: Sequence[str]) -> ColumnElement[bool]:
     return and_(true(), *(File.name.icontains(word, autoescape=True) for word in words))
 
 
-def texts(scope: Scope, after: tuple[str, UUID] | None) -> Select[*tuple[Any, ...]]:
-    """The next few files by name, with their texts; None where the index has none, or not yet."""
+def next_files(scope: Scope, after: tuple[str, UUID] | None) -> Select[*tuple[Any, ...]]:
+    """The next files by name, with the length of the text that the index has; 0 for none yet."""
     is_current = and_(FileIndex.file_id == File.id, FileIndex.version == File.current_version)
     statement = (
         select(
@@ -74,17 +73,33 @@ def texts(scope: Scope, after: tuple[str, UUID] | None) -> Select[*tuple[Any, ..
             File.name,
             File.current_version,
             File.content_type,
-            FileIndex.text,
             FileIndex.status,
+            func.coalesce(FileIndex.char_count, 0).label("char_count"),
         )
         .outerjoin(FileIndex, is_current)
         .where(scope.files())
         .order_by(File.name, File.id)
-        .limit(_TEXTS_AT_ONCE)
+        .limit(_FILES_AT_ONCE)
     )
     if after is not None:
         statement = statement.where(tuple_(File.name, File.id) > tuple_(*after))
     return statement
+
+
+async def texts_of(session: AsyncSession, files: Sequence[Row[Any]]) -> dict[UUID, str]:
+    """The texts that the index has of them, of these versions."""
+    versions = {row.id: row.current_version for row in files if row.char_count}
+    if not versions:
+        return {}
+    statement = select(FileIndex.file_id, FileIndex.version, FileIndex.text).where(
+        FileIndex.file_id.in_(versions)
+    )
+    rows = (await session.execute(statement)).all()
+    return {
+        file_id: content
+        for file_id, version, content in rows
+        if content is not None and versions[file_id] == version
+    }
 
 
 async def by_words(

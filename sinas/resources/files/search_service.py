@@ -1,6 +1,6 @@
 """Search in the files of a collection."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -24,6 +24,7 @@ from sinas.search.texts import decoded
 # Of one file, in an answer that ranks chunks.
 _MOST_CHUNKS = 4
 _MOST_BYTES_UNREAD = 8_000_000
+_MOST_CHARS_AT_ONCE = 2_000_000
 
 
 Content: TypeAlias = Callable[[UUID, int], AsyncIterator[bytes]]
@@ -80,16 +81,20 @@ class FileSearch:
         found: list[Found] = []
         after: tuple[str, UUID] | None = None
         while True:
-            # A few at a time: each has its text with it.
             async with self._session() as session:
-                rows = (await session.execute(queries.texts(scope, after))).all()
-            for row in rows:
-                text = row.text if row.text is not None else await self._unread(row)
-                matches = [] if text is None else await pattern.lines(text)
-                if matches or pattern.finds(row.name):
-                    found.append(_of(row, matches))
-                if len(found) == limit:
-                    return found
+                rows = (await session.execute(queries.next_files(scope, after))).all()
+            for some in _loads(rows):
+                async with self._session() as session:
+                    texts = await queries.texts_of(session, some)
+                for row in some:
+                    text = texts.pop(row.id, None)
+                    if text is None:
+                        text = await self._unread(row)
+                    matches = await pattern.lines(text or "")
+                    if matches or pattern.finds(row.name):
+                        found.append(_of(row, matches))
+                    if len(found) == limit:
+                        return found
             if not rows:
                 return found
             after = (rows[-1].name, rows[-1].id)
@@ -156,6 +161,20 @@ class FileSearch:
                 f"The search takes longer than {self._seconds:g} seconds; search less with "
                 "metadata_filter."
             ) from error
+
+
+def _loads(rows: Sequence[Row[Any]]) -> Iterator[list[Row[Any]]]:
+    """As many files at a time as have texts that may be in memory together."""
+    load: list[Row[Any]] = []
+    chars = 0
+    for row in rows:
+        if load and chars + row.char_count > _MOST_CHARS_AT_ONCE:
+            yield load
+            load, chars = [], 0
+        load.append(row)
+        chars += row.char_count
+    if load:
+        yield load
 
 
 def _of(row: Any, matches: list[Match]) -> Found:

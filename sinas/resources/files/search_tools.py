@@ -1,5 +1,6 @@
 """`search_collection_…`: search as a tool of agents."""
 
+from collections.abc import Collection as Names
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -13,13 +14,14 @@ from sinas.context import AppContext
 from sinas.egress.policy import EgressError
 from sinas.errors import BadRequestError, DeadlineError, UnavailableError, UpstreamError
 from sinas.kit.json_types import JsonObject, JsonValue
-from sinas.models import File
+from sinas.models import Collection, File
 from sinas.resources.files.search_collections import own_or_shared
 from sinas.resources.files.search_matches import Match, Pattern
 from sinas.resources.files.search_queries import Scope
 from sinas.resources.files.search_schemas import FileSearchRequest, SearchMode
 from sinas.resources.files.search_service import Content, FileSearch, Found
-from sinas.tools.base import Call, Failed, Ok, Retry, ToolResult
+from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolResult
+from sinas.tools.names import fitting
 
 _MOST_FILES: Final = 50
 _MOST_MATCHES: Final = 5
@@ -30,7 +32,7 @@ _VALUES: Final[ColumnElement[str]] = literal_column(
     """'strict $.** ? (@.type() != "object" && @.type() != "array")'::jsonpath"""
 )
 
-PARAMETERS: Final[JsonObject] = {
+_PARAMETERS: Final[JsonObject] = {
     "type": "object",
     "properties": {
         "query": {
@@ -52,10 +54,39 @@ PARAMETERS: Final[JsonObject] = {
         "limit": {"type": "integer", "minimum": 1, "maximum": _MOST_FILES},
     },
 }
-DESCRIPTION: Final = (
+_DESCRIPTION: Final = (
     "Searches the files of the collection. Matches have line numbers: read on from there with "
     "offset and limit of the tool that gets a file."
 )
+
+
+def search_tool(
+    context: AppContext,
+    caller: Principal,
+    collection: Collection,
+    content: Content,
+    *,
+    taken: Names[str] = (),
+) -> Tool:
+    """The tool for one collection that an agent has enabled."""
+    reference = f"{collection.namespace}/{collection.name}"
+    plain = f"search_collection_{collection.namespace}_{collection.name}".replace("-", "_")
+    return Tool(
+        name=fitting(plain, reference, taken=taken),
+        description=f"{_DESCRIPTION} The collection is '{reference}'.",
+        parameters=_PARAMETERS,
+        run=SearchCollection(
+            context=context,
+            caller=caller,
+            collection_id=collection.id,
+            reference=reference,
+            content=content,
+        ),
+        status_key=f"collection:{reference}",
+        status="Searching files",
+        resource=(collection.namespace, collection.name),
+        resumable=True,
+    )
 
 
 class _Arguments(BaseModel):

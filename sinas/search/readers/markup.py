@@ -39,6 +39,8 @@ def read_html(data: bytes, most: int) -> Document:
     for event, element in etree.iterwalk(root, events=("start", "end")):
         if writer.is_full:
             break
+        if not isinstance(element.tag, str):
+            continue  # what is no element
         (walk.start if event == "start" else walk.end)(element)
     walk.flush()
     return writer.document()

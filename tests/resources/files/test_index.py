@@ -248,8 +248,9 @@ async def test_a_storage_that_is_down(world: SearchWorld, as_: SignIn, context: 
     file_id = await world.upload(await as_.user("user"), "a.txt", "words", indexed=False)
 
     async def broken(_: UUID, __: int) -> AsyncIterator[bytes]:
-        raise OSError("/secret/path is gone")
-        yield b""
+        for piece in (b"wo", b"rds"):
+            yield piece
+            raise OSError("/secret/path is gone")
 
     await Indexer(context, broken).run(file_id)
     row = await index_of(context, file_id)

@@ -1,6 +1,7 @@
 """Search over HTTP: what is found, by whom, and what is refused."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -187,10 +188,10 @@ class TestSemantic:
             statement = search_queries.nearest(
                 scope, vector, context.embedder, 5, is_exact=is_exact
             ).compile(dialect=context.engine.dialect)
+            processors: Any = statement._bind_processors
             values = [
-                process(statement.params[name]) if process else statement.params[name]
+                processors.get(name, lambda value: value)(statement.params[name])
                 for name in statement.positiontup or ()
-                for process in [statement._bind_processors.get(name)]
             ]
             async with context.unit() as unit:
                 await unit.session.execute(text("SET LOCAL enable_seqscan = off"))

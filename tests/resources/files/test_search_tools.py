@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sinas.context import AppContext
-from sinas.resources.files.search_tools import SearchCollection
+from sinas.resources.files.search_tools import search_tool
 from sinas.resources.files.storage import content_of
 from sinas.tools.base import Call, Failed, Ok, Retry, ToolResult
 from tests.fixtures.client import SignIn
@@ -21,14 +21,11 @@ class Caller:
     async def result(self, who: str = "user", **arguments: Any) -> ToolResult:
         user = await self._as.user(who)
         principal = await self._context.authenticator.by_user(user.id)
-        run = SearchCollection(
-            context=self._context,
-            caller=principal,
-            collection_id=self._world.collection.id,
-            reference="docs/handbook",
-            content=content_of(self._context),
+        tool = search_tool(
+            self._context, principal, self._world.collection, content_of(self._context)
         )
-        return await run(Call(key="k", call_id="c", arguments=arguments))
+        assert tool.name == "search_collection_docs_handbook"
+        return await tool.run(Call(key="k", call_id="c", arguments=arguments))
 
     async def __call__(self, who: str = "user", **arguments: Any) -> list[dict[str, Any]]:
         result = await self.result(who, **arguments)

@@ -10,7 +10,8 @@ from sinas.db.unit import Unit
 from sinas.models import File, FileIndex
 from sinas.queue.job import Queue, Sweep, job
 from sinas.queue.lanes import INDEX
-from sinas.resources.files.indexing import Indexer, give_up, make_due, signature
+from sinas.resources.files.index_rows import give_up, make_due, signature
+from sinas.resources.files.indexing import Indexer
 from sinas.resources.files.storage import content_of
 
 _BATCH = 200

@@ -1,5 +1,6 @@
 """The index of a file: from its upload to its end, with everything that can go wrong."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,10 +12,11 @@ from sqlalchemy import delete, func, select, update
 from sinas.context import AppContext
 from sinas.errors import UnavailableError
 from sinas.models import File, FileChunk, FileIndex, IndexStatus
-from sinas.resources.files import indexing
+from sinas.resources.files import index_rows
 from sinas.resources.files.index_jobs import sweep_due, sweep_outdated
 from sinas.resources.files.indexing import Indexer
 from sinas.search.embedding.base import Embedder, Vector
+from sinas.worker import RunningWorker
 from tests.fixtures.client import SignIn
 from tests.resources.files.search_world import SearchWorld, names
 from tests.search import documents as made
@@ -272,7 +274,7 @@ class TestSweeps:
         self, world: SearchWorld, as_: SignIn, context: AppContext
     ) -> None:
         file_id = await world.upload(await as_.user("user"), "a.txt", "words", indexed=False)
-        await age(context, file_id, attempts=indexing._MOST_ATTEMPTS)
+        await age(context, file_id, attempts=index_rows.MOST_ATTEMPTS)
         await sweep_due(context)
         row = await index_of(context, file_id)
         assert (row.status, row.due_at) == (IndexStatus.FAILED, None)
@@ -300,3 +302,28 @@ class TestSweeps:
             await unit.session.execute(delete(FileIndex))
         await sweep_outdated(context)
         assert (await index_of(context, file_id)).status == IndexStatus.PENDING
+
+
+async def test_a_worker_does_it_by_itself(
+    world: SearchWorld, as_: SignIn, context: AppContext, function_worker: RunningWorker
+) -> None:
+    client = await as_("user")
+    await world.upload(await as_.user("user"), "a.txt", "words", indexed=False)
+    while not await names(client, query="words", mode="text"):
+        await asyncio.sleep(0.02)
+    told = (await client.get("/files/docs/handbook/a.txt/index")).json()
+    assert (told["status"], told["chunk_count"], told["error"]) == ("indexed", 1, None)
+
+
+async def test_deleting_and_indexing_do_not_wait_for_each_other(
+    world: SearchWorld, as_: SignIn, context: AppContext
+) -> None:
+    """Either may be first; a deadlock would fail one of them."""
+    user = await as_.user("user")
+    for number in range(8):
+        file_id = await world.upload(user, f"{number}.txt", "words", indexed=False)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(world.index(file_id))
+            await asyncio.sleep(0.005 * number)
+            group.create_task(world.delete(file_id))
+        assert await chunk_count(context, file_id) == 0

@@ -13,7 +13,7 @@ from sinas.resources.files import search_queries
 from sinas.resources.files.search_collections import own_or_shared
 from sinas.resources.files.search_queries import Scope
 from tests.fixtures.client import SignIn
-from tests.resources.files.search_world import SearchWorld, names, search
+from tests.resources.files.search.world import SearchWorld, names, search
 from tests.search import documents as made
 
 REFUNDS = "# Returns\n\nHow it works.\n\nRefunds are paid within 14 days of returning the goods.\n"
@@ -180,7 +180,7 @@ class TestSemantic:
         """The statement's expression and condition must be the index's, to the letter."""
         assert context.embedder is not None
         scope = Scope(
-            collection_id=filled.collection.id, visible=own_or_shared(uuid4()), metadata_filter={}
+            collection_id=filled.collection_id, visible=own_or_shared(uuid4()), metadata_filter={}
         )
         (vector,) = await context.embedder.embed(["cat"])
         plans = []

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from sinas.context import AppContext
+from sinas.models import Collection
 from sinas.resources.files.search_tools import search_tool
 from sinas.resources.files.storage import content_of
 from sinas.tools.base import Call, Failed, Ok, Retry, ToolResult
 from tests.fixtures.client import SignIn
-from tests.resources.files.search_world import SearchWorld
+from tests.resources.files.search.world import SearchWorld
 
 MANUAL = "# Manual\n\nTurn the key.\n\n## Braking\n\nTo stop the vehicle, press the left pedal.\n"
 
@@ -21,9 +22,9 @@ class Caller:
     async def result(self, who: str = "user", **arguments: Any) -> ToolResult:
         user = await self._as.user(who)
         principal = await self._context.authenticator.by_user(user.id)
-        tool = search_tool(
-            self._context, principal, self._world.collection, content_of(self._context)
-        )
+        async with self._context.unit() as unit:
+            collection = await unit.session.get_one(Collection, self._world.collection_id)
+        tool = search_tool(self._context, principal, collection, content_of(self._context))
         assert tool.name == "search_collection_docs_handbook"
         return await tool.run(Call(key="k", call_id="c", arguments=arguments))
 

@@ -15,10 +15,11 @@ from sinas.models import File, FileChunk, FileIndex, IndexStatus
 from sinas.resources.files import index_rows
 from sinas.resources.files.index_jobs import sweep_due, sweep_outdated
 from sinas.resources.files.indexing import Indexer
+from sinas.resources.files.storage import content_of
 from sinas.search.embedding.base import Embedder, Vector
 from sinas.worker import RunningWorker
 from tests.fixtures.client import SignIn
-from tests.resources.files.search_world import SearchWorld, names
+from tests.resources.files.search.world import SearchWorld, names
 from tests.search import documents as made
 
 
@@ -99,7 +100,7 @@ async def test_what_is_kept(world: SearchWorld, as_: SignIn, context: AppContext
         chunk = (await unit.session.scalars(select(FileChunk))).one()
     assert (chunk.headings, chunk.content) == ("One", "# One\n\ntext")
     assert (chunk.first_line, chunk.last_line, chunk.start, chunk.end) == (1, 3, 0, 11)
-    assert chunk.collection_id == world.collection.id
+    assert chunk.collection_id == world.collection_id
 
 
 async def test_once_is_enough(
@@ -210,8 +211,11 @@ async def test_what_cannot_be_read_is_skipped_and_said(
 async def test_a_file_that_is_too_large(
     world: SearchWorld, as_: SignIn, context: AppContext
 ) -> None:
-    data = b"x" * (context.settings.search.max_file_mb * 1024 * 1024 + 1)
-    file_id = await world.upload(await as_.user("user"), "a.txt", data)
+    data = b"x" * (1024 * 1024 + 1)
+    file_id = await world.upload(await as_.user("user"), "a.txt", data, indexed=False)
+    indexer = Indexer(context, content_of(context))
+    indexer._settings = context.settings.search.model_copy(update={"max_file_mb": 1})
+    await indexer.run(file_id)
     row = await index_of(context, file_id)
     assert (row.status, row.text) == (IndexStatus.SKIPPED, None)
     assert "SEARCH_MAX_FILE_MB" in (row.error or "")

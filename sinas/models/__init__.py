@@ -17,7 +17,6 @@ from sinas.models.chats import (
     TurnStatus,
 )
 from sinas.models.dependencies import Dependency, Environment
-from sinas.models.files import Collection, File, FileVisibility
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
     Batch,
@@ -41,7 +40,6 @@ from sinas.models.identity import (
 )
 from sinas.models.llm import LlmProvider
 from sinas.models.memory import Skill, State, StateVisibility, Store
-from sinas.models.search import FileChunk, FileIndex, IndexStatus
 from sinas.models.secrets import Secret, SecretVisibility
 from sinas.models.triggers import (
     DeliveryStatus,
@@ -69,22 +67,16 @@ __all__ = [
     "Budget",
     "CallbackStatus",
     "Chat",
-    "Collection",
     "DeliveryStatus",
     "Dependency",
     "Environment",
     "Execution",
     "ExecutionKind",
     "ExecutionStatus",
-    "File",
-    "FileChunk",
-    "FileIndex",
-    "FileVisibility",
     "Function",
     "FunctionVersion",
     "HookRewrite",
     "HttpMethod",
-    "IndexStatus",
     "LlmProvider",
     "Message",
     "ModelCall",

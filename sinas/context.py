@@ -29,6 +29,8 @@ from sinas.queue.running import RunningTasks
 from sinas.queue.signals import Signals
 from sinas.sandbox.base import Sandbox
 from sinas.sandbox.environments import Environments
+from sinas.search.embedding.base import Embedder
+from sinas.search.embedding.opening import open_embedder
 from sinas.settings import Settings
 from sinas.tools.base import InstructionsProvider, ToolProvider
 from sinas.tools.hooks import HookRunner
@@ -71,6 +73,7 @@ class AppContext:
     cipher: Cipher
     llm: LlmClient
     http: GuardedClient
+    embedder: Embedder | None
     background: "Background"
     tracer: Tracer
 
@@ -171,6 +174,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     tracer = open_tracer(settings.telemetry)
     llm = LlmClient(tracer)
     http = GuardedClient(EgressPolicy.of(settings))
+    embedder = open_embedder(settings.search)
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:
@@ -192,12 +196,15 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     cipher=Cipher(settings.auth.encryption_key.get_secret_value()),
                     llm=llm,
                     http=http,
+                    embedder=embedder,
                     background=background,
                     tracer=tracer,
                 )
             finally:
                 background.cancel()
     finally:
+        if embedder is not None:
+            await embedder.aclose()
         await http.aclose()
         await llm.aclose()
         await redis.aclose()

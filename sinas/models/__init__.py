@@ -17,6 +17,7 @@ from sinas.models.chats import (
     TurnStatus,
 )
 from sinas.models.dependencies import Dependency, Environment
+from sinas.models.files import Collection, File, FileVisibility
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
     Batch,
@@ -40,6 +41,7 @@ from sinas.models.identity import (
 )
 from sinas.models.llm import LlmProvider
 from sinas.models.memory import Skill, State, StateVisibility, Store
+from sinas.models.search import FileChunk, FileIndex, IndexStatus
 from sinas.models.secrets import Secret, SecretVisibility
 from sinas.models.triggers import (
     DeliveryStatus,
@@ -67,16 +69,22 @@ __all__ = [
     "Budget",
     "CallbackStatus",
     "Chat",
+    "Collection",
     "DeliveryStatus",
     "Dependency",
     "Environment",
     "Execution",
     "ExecutionKind",
     "ExecutionStatus",
+    "File",
+    "FileChunk",
+    "FileIndex",
+    "FileVisibility",
     "Function",
     "FunctionVersion",
     "HookRewrite",
     "HttpMethod",
+    "IndexStatus",
     "LlmProvider",
     "Message",
     "ModelCall",

@@ -1,4 +1,4 @@
-# The platform: one image for the API, both workers and the scheduler. Databases are others' work.
+# The platform: one image for the API, both workers, scheduler and CDC. Databases are others' work.
 ARG PYTHON_IMAGE=python:3.11-slim
 FROM ${PYTHON_IMAGE}
 

@@ -32,13 +32,16 @@ ROWS = (
     "p07_first_content",
     "p08_turns_16",
     "p09_streams_64",
+    "streams_500",
     "p10_tool_turn",
     "p11_adapter",
     "p21_round_trips",
     "queue_drain",
+    "trigger_lag",
     "p06_p22_endurance",
     "p18_agent_worker_killed",
     "p19_function_worker_killed",
+    "p20_redis_restart",
     "p15_start",
 )
 _LONGEST_SECONDS = 600

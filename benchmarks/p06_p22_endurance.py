@@ -60,7 +60,9 @@ async def measure(stack: Stack) -> Round:
         "growth %": grown,
         "calls /s": calls.rate,
     }
-    notes = {part: f"{before[part]:.0f} -> {after[part]:.0f} MB" for part in OURS}
+    notes: dict[str, object] = {
+        part: f"{before[part]:.0f} -> {after[part]:.0f} MB" for part in OURS
+    }
     return Round(figures, failures, notes)
 
 

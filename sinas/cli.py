@@ -124,6 +124,15 @@ def scheduler(supervised: Supervised = False) -> None:
 
 
 @app.command()
+def cdc(supervised: Supervised = False) -> None:
+    """Watch the tables of database triggers. Several share the work."""
+    from sinas.cdc import run_cdc
+
+    _wait(supervised)
+    run_cdc()
+
+
+@app.command()
 def migrate(supervised: Supervised = False) -> None:
     """Bring the database schema up to date."""
     from sqlalchemy.exc import SQLAlchemyError

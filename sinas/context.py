@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from sinas.auth.authenticate import Authenticator
 from sinas.auth.tokens import TokenSigner
+from sinas.databases.pools import DatabasePools
 from sinas.db.direct import DirectStatements
 from sinas.db.engine import open_engine
 from sinas.db.unit import Unit, unit_of_work
@@ -47,7 +48,10 @@ TURN_STOP_PREFIX = "sinas:turn:stop:"
 EXECUTION_CANCEL_PREFIX = "sinas:execution:cancel:"
 # Published when somebody answered what an execution's `input()` asks.
 EXECUTION_ANSWER_PREFIX = "sinas:execution:answer:"
+# Published when a database connection was changed or deleted: its pools are closed.
+DATABASE_CHANGED_PREFIX = "sinas:database:changed:"
 _SIGNAL_PREFIXES = (
+    DATABASE_CHANGED_PREFIX,
     JOB_DONE_PREFIX,
     TURN_STOP_PREFIX,
     EXECUTION_CANCEL_PREFIX,
@@ -74,6 +78,7 @@ class AppContext:
     llm: LlmClient
     http: GuardedClient
     embedder: Embedder | None
+    databases: DatabasePools
     background: "Background"
     tracer: Tracer
 
@@ -164,6 +169,17 @@ async def _logged(name: str, work: Coroutine[Any, Any, None]) -> None:
         log.exception("background.failed", work=name)
 
 
+async def _forget_changed(signals: Signals, databases: DatabasePools) -> None:
+    """Close pools of connections that any process changed.
+
+    A missed message costs little: a pool is compared with its row before every use.
+    """
+    async with signals.watch(DATABASE_CHANGED_PREFIX) as changed:
+        while True:
+            if message := await changed.get():
+                await databases.forget(UUID(message.decode()))
+
+
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     """Open everything, hand it out, close it in reverse order."""
@@ -175,11 +191,14 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     llm = LlmClient(tracer)
     http = GuardedClient(EgressPolicy.of(settings))
     embedder = open_embedder(settings.search)
+    databases = DatabasePools()
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:
             background = Background(group)
             background.spawn("signals", signals.run())
+            background.spawn("databases", databases.sweep())
+            background.spawn("databases.changed", _forget_changed(signals, databases))
             try:
                 yield AppContext(
                     settings=settings,
@@ -197,6 +216,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     llm=llm,
                     http=http,
                     embedder=embedder,
+                    databases=databases,
                     background=background,
                     tracer=tracer,
                 )
@@ -205,6 +225,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     finally:
         if embedder is not None:
             await embedder.aclose()
+        await databases.aclose()
         await http.aclose()
         await llm.aclose()
         await redis.aclose()

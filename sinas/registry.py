@@ -9,12 +9,15 @@ from sinas.resources.batches.resource import RESOURCE as BATCHES
 from sinas.resources.budgets.resource import RESOURCE as BUDGETS
 from sinas.resources.chats.resource import RESOURCE as CHATS
 from sinas.resources.code.resource import RESOURCE as CODE
+from sinas.resources.database_connections.resource import RESOURCE as DATABASE_CONNECTIONS
+from sinas.resources.database_triggers.resource import RESOURCE as DATABASE_TRIGGERS
 from sinas.resources.dependencies.resource import RESOURCE as DEPENDENCIES
 from sinas.resources.executions.resource import RESOURCE as EXECUTIONS
 from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
 from sinas.resources.jobs.resource import RESOURCE as JOBS
 from sinas.resources.llm_providers.resource import RESOURCE as LLM_PROVIDERS
 from sinas.resources.messages.resource import RESOURCE as MESSAGES
+from sinas.resources.queries.resource import RESOURCE as QUERIES
 from sinas.resources.queue.resource import RESOURCE as QUEUE
 from sinas.resources.roles.resource import RESOURCE as ROLES
 from sinas.resources.sandboxes.resource import RESOURCE as SANDBOXES
@@ -36,11 +39,14 @@ RESOURCES: tuple[Resource, ...] = (
     CHATS,
     BUDGETS,
     CODE,
+    DATABASE_CONNECTIONS,
+    DATABASE_TRIGGERS,
     DEPENDENCIES,
     EXECUTIONS,
     FUNCTIONS,
     JOBS,
     LLM_PROVIDERS,
+    QUERIES,
     QUEUE,
     ROLES,
     MESSAGES,

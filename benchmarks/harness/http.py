@@ -21,10 +21,15 @@ class BrokenAnswerError(ConnectionError):
 
 @dataclass(slots=True)
 class Answer:
-    """An answer, with times of the monotonic clock in seconds."""
+    """An answer, with times of the monotonic clock in seconds.
+
+    Attributes:
+        opened: When its headers had arrived.
+    """
 
     sent: float
     status: int = 0
+    opened: float = 0.0
     done: float = 0.0
     pieces: list[tuple[float, bytes]] = field(default_factory=list)
 
@@ -103,6 +108,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         assert self._answer is not None
         self._answer.status = self._parser.get_status_code()
+        self._answer.opened = time.perf_counter()
 
     def on_body(self, body: bytes) -> None:
         assert self._answer is not None

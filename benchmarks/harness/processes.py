@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-PARTS = ("supervisor", "api", "functions", "agents", "scheduler", "postgres", "redis")
+PARTS = ("supervisor", "api", "functions", "agents", "scheduler", "cdc", "postgres", "redis")
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,11 +144,9 @@ def _rendered(instructions: Instructions, prompt: str) -> str:
 
 
 def _conversation(history: Sequence[Line], window: int) -> list[JsonObject]:
-    results = {line.tool_call_id: line for line in history if line.role == "tool"}
-    spoken = [line for line in history if line.role != "tool"]
     kept: list[list[JsonObject]] = []
     size = 0
-    for line in reversed(spoken):
+    for line, results in reversed(_paired(history)):
         if line.role == "assistant" and not (line.content or line.tool_calls):
             continue  # an empty answer: providers refuse it in a history
         group = _group(line, results)
@@ -157,12 +155,30 @@ def _conversation(history: Sequence[Line], window: int) -> list[JsonObject]:
         kept.append(group)
         size += len(group)
     if all(group[0]["role"] != "user" for group in kept):
-        question = next((line for line in reversed(spoken) if line.role == "user"), None)
-        kept += [] if question is None else [_group(question, results)]
+        question = next((line for line in reversed(history) if line.role == "user"), None)
+        kept += [] if question is None else [_group(question, {})]
     return [message for group in reversed(kept) for message in group]
 
 
-def _group(line: Line, results: Mapping[str | None, Line]) -> list[JsonObject]:
+def _paired(history: Sequence[Line]) -> list[tuple[Line, dict[str, Line]]]:
+    """What was said, each with the results of its calls by id.
+
+    A client's own transcript may use an id again: a result is of the newest call before it.
+    """
+    paired: list[tuple[Line, dict[str, Line]]] = []
+    newest: dict[str, dict[str, Line]] = {}
+    for line in history:
+        if line.role == "tool":
+            call_id = line.tool_call_id or ""
+            newest.get(call_id, {})[call_id] = line
+            continue
+        results: dict[str, Line] = {}
+        paired.append((line, results))
+        newest |= {call["id"]: results for call in line.tool_calls or ()}
+    return paired
+
+
+def _group(line: Line, results: Mapping[str, Line]) -> list[JsonObject]:
     """A message and the results of its calls."""
     message: JsonObject = {"role": line.role, "content": _content(line)}
     if not line.tool_calls:

@@ -13,6 +13,7 @@ _COLOURS: Final = {
     "functions": 33,
     "agents": 35,
     "scheduler": 34,
+    "cdc": 34,
     "model": 32,
     "postgres": 90,
     "redis": 90,

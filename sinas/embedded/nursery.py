@@ -37,6 +37,7 @@ _MODULES: Final = (
     "sinas.app",
     "sinas.worker",
     "sinas.scheduler",
+    "sinas.cdc",
     "sinas.db.migrate",
     "sinas.embedded.lifeline",
     "uvicorn",

@@ -31,7 +31,7 @@ _TRIES_BEFORE_READY: Final = 3
 _STOP_ORDER: Final = (
     (("api",), 2.5),
     (("agents",), 5.0),
-    (("functions", "scheduler", "model"), 7.5),
+    (("functions", "scheduler", "cdc", "model"), 7.5),
     (("redis", "postgres"), 9.5),
 )
 
@@ -140,7 +140,7 @@ class Supervisor:
             await schema
             with steps.step(5, "Processes") as step:
                 step.outcome = "started"
-                self._release("api", "agents", "scheduler")
+                self._release("api", "agents", "scheduler", "cdc")
                 await image
                 self._release("functions", "model")
         with steps.step(6, "Health") as step:
@@ -214,6 +214,7 @@ class Supervisor:
         self._keep(plan.sinas("functions", "worker", "functions"))
         self._keep(plan.sinas("agents", "worker", "agents"))
         self._keep(plan.sinas("scheduler", "scheduler"))
+        self._keep(plan.sinas("cdc", "cdc"))
         if plan.local_model_port is not None:
             self._keep(plan.sinas("model", "local-model", "--port", str(plan.local_model_port)))
 
@@ -248,7 +249,7 @@ class Supervisor:
                         self._fail_if_it_dies("Processes", child, _TRIES_BEFORE_READY)
                     )
                     for name, child in self._children.items()
-                    if name in {"api", "functions", "agents", "scheduler"}
+                    if name in {"api", "functions", "agents", "scheduler", "cdc"}
                 ]
                 while status != 200:
                     await asyncio.sleep(0.05)

@@ -16,6 +16,13 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
+from sinas.models.database_triggers import DatabaseTrigger
+from sinas.models.databases import (
+    DatabaseAnnotation,
+    DatabaseConnection,
+    Query,
+    QueryOperation,
+)
 from sinas.models.dependencies import Dependency, Environment
 from sinas.models.files import Collection, File, FileVisibility
 from sinas.models.functions import (
@@ -70,6 +77,9 @@ __all__ = [
     "CallbackStatus",
     "Chat",
     "Collection",
+    "DatabaseAnnotation",
+    "DatabaseConnection",
+    "DatabaseTrigger",
     "DeliveryStatus",
     "Dependency",
     "Environment",
@@ -89,6 +99,8 @@ __all__ = [
     "Message",
     "ModelCall",
     "OtpSession",
+    "Query",
+    "QueryOperation",
     "RefreshToken",
     "ResponseMode",
     "Role",

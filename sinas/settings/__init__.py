@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sinas.errors import ConfigurationError
 from sinas.settings.egress import EgressSettings
+from sinas.settings.identity import OidcSettings
 from sinas.settings.platform import (
     AuthSettings,
     CoreSettings,
@@ -45,6 +46,7 @@ __all__ = [
     "EgressSettings",
     "FunctionSettings",
     "MailSettings",
+    "OidcSettings",
     "QueueSettings",
     "RedisSettings",
     "SandboxSettings",
@@ -76,6 +78,7 @@ class Settings:
     redis: RedisSettings
     auth: AuthSettings
     mail: MailSettings
+    oidc: OidcSettings
     queue: QueueSettings
     function: FunctionSettings
     sandbox: SandboxSettings
@@ -98,6 +101,7 @@ GROUPS: dict[str, type[Group]] = {
     "redis": RedisSettings,
     "auth": AuthSettings,
     "mail": MailSettings,
+    "oidc": OidcSettings,
     "queue": QueueSettings,
     "function": FunctionSettings,
     "sandbox": SandboxSettings,

@@ -2,8 +2,9 @@
 
 Each case plays turns whose worker is a process that ends, as by `kill -9`, before one of the
 steps of the turn's tasks; another worker goes on. The turn with two tools dies at every step. The
-one with a sub-agent dies at every sixth, from a first one that is drawn anew each time, unless
-SINAS_EVERY_AWAIT=1 asks for all of them (two minutes more). Then two workers die, one after the
+others, one with a sub-agent and one with hooks and an answer that has to be asked for again, die at
+every twelfth, from a first one that is drawn anew each time, unless SINAS_EVERY_AWAIT=1 asks for
+all of them (minutes more). Then two workers die, one after the
 other, at steps drawn by a seed that a failure names and SINAS_AWAIT_SEED sets.
 """
 
@@ -33,10 +34,12 @@ pytestmark = [pytest.mark.usefixtures("function_worker", "live"), pytest.mark.ti
 PARTS = 4
 EVERY = os.getenv("SINAS_EVERY_AWAIT") == "1"
 SEED = int(os.getenv("SINAS_AWAIT_SEED") or random.SystemRandom().randrange(10**6))
-PAIRS = 12
+PAIRS = 8
 FIND = Call("shop__find", '{"seconds": 0}', id="call_0")
 FIND_SLOWLY = Call("shop__find", '{"seconds": 0.05}', id="call_1")
 ASK = Call("call_agent_team__helper", '{"prompt": "help me"}', id="call_1")
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+CHANGED = "{'content': input_data['message']['content'] + ' [seen]'}"
 Setting: TypeAlias = Callable[[Talks, DyingWorkers], Awaitable[Stage]]
 
 
@@ -73,6 +76,27 @@ async def a_sub_agent(talks: Talks, workers: DyingWorkers) -> Stage:
     first = says("Let ", "me ask. ", calls=(FIND, ASK))
     talk = await talks(
         [first, FINAL], enabled_functions=["shop/find"], enabled_agents=["team/helper"]
+    )
+    return Stage(talk, user, workers, talks.llm)
+
+
+async def hooks_and_a_repair(talks: Talks, workers: DyingWorkers) -> Stage:
+    """Hooks on both sides, one of which holds the answer back, and an answer of the wrong form."""
+    user = await talks.as_.user()
+    for name, result in (("change", CHANGED), ("see", "{}")):
+        code = CODE.replace('{"found": 7}', result)
+        await make_function(talks.context, user, code, namespace="hooks", name=name)
+    talk = await talks(
+        [says('{"city": ', "7}"), says('{"city": ', '"Bern"}')],
+        by="reply",
+        output_schema=SCHEMA,
+        hooks={
+            "on_user_message": [{"function": "hooks/change"}],
+            "on_assistant_message": [
+                {"function": "hooks/see", "hold_back": True},
+                {"function": "hooks/see"},
+            ],
+        },
     )
     return Stage(talk, user, workers, talks.llm)
 
@@ -120,16 +144,19 @@ async def test_two_tools_side_by_side(talks: Talks, workers: DyingWorkers, part:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_a_sub_agent_and_a_tool(talks: Talks, workers: DyingWorkers, part: int) -> None:
-    stage = await a_sub_agent(talks, workers)
+@pytest.mark.parametrize("setting", [a_sub_agent, hooks_and_a_repair])
+async def test_longer_turns(
+    talks: Talks, workers: DyingWorkers, setting: Setting, part: int
+) -> None:
+    stage = await setting(talks, workers)
     if EVERY:
         await enumerate_steps(stage, part + 1, PARTS)
     else:
-        stride = 6 * PARTS
-        await enumerate_steps(stage, 1 + (SEED + 6 * part) % stride, stride)
+        stride = 12 * PARTS
+        await enumerate_steps(stage, 1 + (SEED + 12 * part) % stride, stride)
 
 
-@pytest.mark.parametrize("setting", [two_tools, a_sub_agent])
+@pytest.mark.parametrize("setting", [two_tools, a_sub_agent, hooks_and_a_repair])
 async def test_the_successor_dies_too(
     talks: Talks, workers: DyingWorkers, setting: Setting
 ) -> None:

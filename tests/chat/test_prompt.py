@@ -110,6 +110,16 @@ def test_a_missing_result_is_reported() -> None:
     assert messages[2]["name"] == "tool"
 
 
+def test_an_id_that_comes_again_belongs_to_the_newest_call_before_its_result() -> None:
+    history = [
+        *(user("a"), asked("1"), result("1", "first"), said("b")),
+        *(user("c"), asked("1"), user("d"), asked("1"), result("1", "third")),
+    ]
+    messages = build(NOTHING, history, 100)
+    results = [m["content"] for m in messages if m["role"] == "tool"]
+    assert results == ["first", INTERRUPTED, "third"]
+
+
 def test_what_is_for_display_is_not_sent() -> None:
     (_, message, _) = build(NOTHING, [user("a"), asked("1", text="look")], 100)
     assert message == {

@@ -30,6 +30,13 @@ async def test_a_login_from_the_code_to_the_logout(
     assert (refused.value.type, refused.value.status) == ("SinasAuthError", 401)
 
 
+async def test_a_token_of_an_identity_provider_where_none_is_set_up(open_sdk: OpenSdk) -> None:
+    sdk = await open_sdk()
+    with pytest.raises(SdkError) as refused:
+        await sdk("auth.external_auth", "eyJhbGciOiJSUzI1NiJ9.e30.c2ln")
+    assert (refused.value.type, refused.value.status) == ("SinasNotFoundError", 404)
+
+
 async def test_a_wrong_code(open_sdk: OpenSdk, as_: SignIn, codes: Codes) -> None:
     user = await as_.user("user")
     sdk = await open_sdk()

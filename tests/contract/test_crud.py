@@ -5,19 +5,31 @@ collection under /api/v1 needs a `Sample`.
 """
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from sinas.context import AppContext
 from tests.contract.routes import operations
-from tests.contract.samples import SAMPLES, Sample
+from tests.contract.samples import CONNECTION_ID, FUNCTION_NAME, SAMPLES, Sample
+from tests.factories.databases import make_connection
+from tests.factories.functions import make_function
 from tests.fixtures.client import SignIn
 from tests.fixtures.database import QueryCounter
 
 pytestmark = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 CHANGES_BY_ITSELF = {"updated_at"}
+
+
+@pytest.fixture(autouse=True)
+async def named(context: AppContext, as_: SignIn, sample: Sample) -> None:
+    """What the sample's own fields name."""
+    if sample.create.get("database_connection_id") == CONNECTION_ID:
+        await make_connection(context, id=UUID(CONNECTION_ID))
+    if sample.create.get("function_name") == FUNCTION_NAME:
+        await make_function(context, await as_.user(sample.actor), name=FUNCTION_NAME)
 
 
 @pytest.fixture

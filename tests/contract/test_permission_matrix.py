@@ -249,6 +249,13 @@ ADMIN_CANNOT = {
 OWNER_CANNOT_READ = {
     # Providers and other people's affairs belong to admins.
     "GET /api/v1/budgets/{budget_id}",
+    "GET /api/v1/database-connections/{name}",
+    "GET /api/v1/database-connections/{name}/annotations",
+    "GET /api/v1/database-connections/{name}/schemas",
+    "GET /api/v1/database-connections/{name}/tables",
+    "GET /api/v1/database-connections/{name}/tables/{table}",
+    "GET /api/v1/database-connections/{name}/tables/{table}/rows",
+    "GET /api/v1/database-connections/{name}/views",
     "GET /api/v1/llm-providers/{name}",
     "GET /api/v1/roles/{name}",
     "GET /api/v1/roles/{name}/members",

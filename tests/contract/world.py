@@ -5,6 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+from sqlalchemy import text
 
 from sinas.context import AppContext
 from sinas.kit.time import utcnow
@@ -15,12 +16,14 @@ from tests.contract.routes import Operation
 from tests.factories.artifacts import make_artifact, make_dependency
 from tests.factories.batches import make_batch
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
+from tests.factories.databases import make_annotation, make_connection, make_query
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
 from tests.factories.memory import make_skill, make_state, make_store
 from tests.factories.schedules import make_schedule
 from tests.factories.secrets import make_secret
+from tests.factories.triggers import make_trigger
 from tests.factories.usage import make_budget
 from tests.factories.webhooks import make_delivery, make_webhook
 
@@ -37,6 +40,48 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/budgets"): {"name": "new", "limit_tokens": 1000},
     ("POST", "/api/v1/containers/scale"): {"target": 1},
     ("POST", "/api/v1/dependencies"): {"package_name": "new"},
+    ("POST", "/api/v1/database-connections"): {
+        "name": "new",
+        "connection_type": "postgresql",
+        "host": "127.0.0.1",
+        "port": 1,
+        "database": "new",
+        "username": "new",
+    },
+    ("POST", "/api/v1/database-connections/test"): {
+        "connection_type": "postgresql",
+        "host": "127.0.0.1",
+        "port": 1,
+        "database": "new",
+        "username": "new",
+    },
+    ("POST", "/api/v1/database-connections/{name}/tables"): {
+        "table_name": "users",
+        "columns": [{"name": "a", "type": "int"}],
+        "if_not_exists": True,
+    },
+    ("PATCH", "/api/v1/database-connections/{name}/tables/{table}"): {
+        "rename_columns": {"nowhere": "b"}
+    },
+    ("POST", "/api/v1/database-connections/{name}/views"): {"name": "users", "sql": "SELECT 1"},
+    ("POST", "/api/v1/database-connections/{name}/tables/{table}/rows"): {"rows": [{"nowhere": 1}]},
+    ("PATCH", "/api/v1/database-connections/{name}/tables/{table}/rows"): {
+        "where": {"nowhere": 1},
+        "set_values": {"nowhere": 1},
+    },
+    ("DELETE", "/api/v1/database-connections/{name}/tables/{table}/rows"): {
+        "where": {"nowhere": 1}
+    },
+    ("PUT", "/api/v1/database-connections/{name}/annotations"): {
+        "annotations": [{"table_name": "new", "description": "new"}]
+    },
+    ("POST", "/api/v1/queries"): {
+        "namespace": NAMESPACE,
+        "name": "new",
+        "database_connection_id": "{connection_id}",
+        "operation": "read",
+        "sql": "SELECT 1",
+    },
     ("POST", "/api/v1/functions"): {
         "namespace": NAMESPACE,
         "name": "new",
@@ -51,6 +96,15 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "permission_key": "sinas.agents.read:own",
         "permission_value": True,
     },
+    ("POST", "/api/v1/database-triggers"): {
+        "name": "new",
+        "database_connection_id": "{connection_id}",
+        "table_name": "users",
+        "function_namespace": NAMESPACE,
+        "function_name": "function",
+        "poll_column": "created_at",
+    },
+    ("POST", "/api/v1/database-triggers/{name}/reset"): {"position": "now"},
     ("POST", "/api/v1/schedules"): {
         "name": "new",
         "target_namespace": NAMESPACE,
@@ -88,6 +142,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/stores/{namespace}/{name}/states"): {"key": "new", "value": 1},
     ("POST", "/auth/check-permissions"): {"permissions": ["sinas.agents.read:own"]},
     ("POST", "/auth/login"): {"email": "owner@example.com"},
+    ("POST", "/auth/external-auth"): {"token": "a.b.c"},
     ("POST", "/auth/verify-otp"): {"session_id": str(uuid4()), "otp_code": "000000"},
     ("POST", "/auth/refresh"): {"refresh_token": "none"},
     ("POST", "/auth/logout"): {"refresh_token": "none"},
@@ -133,7 +188,15 @@ def nowhere() -> World:
     """The parameters of rows that do not exist."""
     ids = (
         *("artifact_id", "chat_id", "dependency_id", "execution_id", "job_id", "key_id"),
-        *("provider_id", "user_id", "batch_id", "budget_id", "delivery_id", "state_id"),
+        *(
+            "connection_id",
+            "provider_id",
+            "user_id",
+            "batch_id",
+            "budget_id",
+            "delivery_id",
+            "state_id",
+        ),
     )
     names = (
         "namespace",
@@ -145,6 +208,8 @@ def nowhere() -> World:
         "path",
         "key",
         "model_id",
+        "table",
+        "view",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -221,6 +286,15 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     budget = await make_budget(context)
     artifact = await make_artifact(context, chat, MARK, MARK.encode())
     dependency = await make_dependency(context)
+    connection = await make_connection(context, name="worlds-database")
+    trigger = await make_trigger(context, owner, connection, function, error_message=MARK)
+    # A table of its own: the connection leads to the platform's database, and one is dropped.
+    async with context.unit() as unit:
+        await unit.session.execute(text("CREATE TABLE IF NOT EXISTS worlds_table (a int)"))
+    await make_annotation(context, connection, "worlds_table", description=MARK)
+    query = await make_query(
+        context, owner, connection, f"SELECT '{MARK}' AS mark", namespace=NAMESPACE, name="query"
+    )
     skill = await make_skill(context, owner, MARK, namespace=NAMESPACE, name="skill")
     # As `/states` makes it; other users keep states in it too.
     store = await make_store(context, owner, namespace=NAMESPACE, name="default", description=MARK)
@@ -248,16 +322,23 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "path": webhook.path,
             "key": state.key,
             "state_id": str(state.id),
+            "connection_id": str(connection.id),
+            "table": "worlds_table",
+            "view": "no-view",
             "container_name": await _some_container(context),
             "name": "nowhere",
         },
         {
             "/api/v1/agents": {"name": agent.name},
+            "/api/v1/database-connections": {"name": connection.name},
             "/api/v1/functions": {"name": function.name},
             "/functions": {"name": function.name},
             "/api/v1/llm-providers": {"name": provider.name},
+            "/api/v1/queries": {"name": query.name},
+            "/queries": {"name": query.name},
             "/api/v1/queue/dlq": {"job_id": str(dead.id)},
             "/api/v1/roles": {"name": role.name},
+            "/api/v1/database-triggers": {"name": trigger.name},
             "/api/v1/schedules": {"name": schedule.name},
             "/api/v1/secrets": {"name": secret.name},
             "/api/v1/skills": {"name": skill.name},

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +37,7 @@ PARTS = {
     "scheduler": ("scheduler",),
 }
 WORDS = words(40, delay=0.02)
+ASKED = '{"prompt": "go"}'
 # Its effect is an agent, which has another name each time.
 CODE = """\
 import json, time, urllib.request
@@ -51,7 +52,7 @@ def handler(input_data, context):
     time.sleep(input_data.get("seconds", 0.4))
     return {"found": 7}
 """
-Kind = Literal["words", "tools"]
+Kind = Literal["words", "tools", "asks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,21 +131,24 @@ class Platform:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["id"])
 
-    async def killed_turn(self, kind: Kind, after_seconds: float) -> Outcome:
-        """One turn; the agent worker is killed `after_seconds`, and another one started."""
-        chat_id = await self.chat(kind)
-        before = sum((await self.effects()).values())
+    async def killed_turns(self, kinds: Sequence[Kind], after_seconds: float) -> list[Outcome]:
+        """Turns side by side; the agent worker is killed `after_seconds`, and another started."""
+        chats = [await self.chat(kind) for kind in kinds]
+        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
+            group.create_task(self._kill_and_start(after_seconds))
+            turns = [
+                group.create_task(self._killed_turn(kind, chat_id, after_seconds))
+                for kind, chat_id in zip(kinds, chats, strict=True)
+            ]
+        return [turn.result() for turn in turns]
+
+    async def _killed_turn(self, kind: Kind, chat_id: str, after_seconds: float) -> Outcome:
         path = f"/chats/{chat_id}/messages/stream"
-        seen: list[Seen] = []
-        async with asyncio.timeout(60):
-            async with self.client.stream("POST", path, json={"content": "go"}) as response:
-                channel = response.headers["x-stream-channel"]
-                async with asyncio.TaskGroup() as group:
-                    killing = group.create_task(self._kill_and_start(after_seconds))
-                    seen.extend([event async for event in live_events(response)])
-                    await killing
-            faults = await self._faults(chat_id, channel, seen, kind, before)
-        return Outcome(kind, after_seconds, tuple(faults), await self._takeovers(channel))
+        async with self.client.stream("POST", path, json={"content": "go"}) as response:
+            channel = response.headers["x-stream-channel"]
+            seen = [event async for event in live_events(response)]
+        faults = await self._faults(chat_id, channel, seen, kind)
+        return Outcome(kind, after_seconds, tuple(faults), await self._takeovers(chat_id))
 
     async def _kill_and_start(self, after_seconds: float) -> None:
         await asyncio.sleep(after_seconds)
@@ -161,9 +165,16 @@ class Platform:
             names = await session.scalars(select(Agent.name).where(Agent.namespace == "effect"))
             return Counter(UUID(name[1:33]) for name in names)
 
-    async def _faults(
-        self, chat_id: str, channel: str, seen: list[Seen], kind: Kind, before: int
-    ) -> list[str]:
+    async def _executions(self, chat_id: str) -> list[UUID]:
+        from sqlalchemy import select
+
+        from sinas.models import Execution
+
+        async with self.context.sessions() as session:
+            statement = select(Execution.id).where(Execution.chat_id == UUID(chat_id))
+            return list(await session.scalars(statement))
+
+    async def _faults(self, chat_id: str, channel: str, seen: list[Seen], kind: Kind) -> list[str]:
         faults = []
         stored = (await self.client.get(f"/chats/{chat_id}")).json()["messages"]
         replies = [m["content"] or "" for m in stored if m["role"] == "assistant"]
@@ -181,8 +192,11 @@ class Platform:
         if [e.id for e in replay if _after(e, middle)] != [e.id for e in rest]:
             faults.append("the rest of the replay differs from the whole of it")
         if kind == "tools":
-            effects = sum((await self.effects()).values()) - before
-            faults += self._tool_faults(stored, replay, effects)
+            faults += self._call_faults(stored, replay) + await self._effect_faults(chat_id, stored)
+        if kind == "asks":
+            faults += self._call_faults(stored, replay)
+            asked, stored, replay = await self._of_sub_agent(replay)
+            faults += self._call_faults(stored, replay) + await self._effect_faults(asked, stored)
         following = await self.client.post(
             f"/chats/{chat_id}/messages", json={"content": "next"}, timeout=60
         )
@@ -190,18 +204,33 @@ class Platform:
             faults.append(f"the next message: {following.text}")
         return faults
 
-    def _tool_faults(
-        self, stored: list[dict[str, Any]], replay: list[Seen], effects: int
-    ) -> list[str]:
+    async def _of_sub_agent(
+        self, replay: list[Seen]
+    ) -> tuple[str, list[dict[str, Any]], list[Seen]]:
+        """The sub-agent's chat, what is stored of it, and what the stream tells of its turn."""
+        told = [e for e in replay if e.name == "sub_agent"]
+        (chat_id,) = {e.data["chat_id"] for e in told}
+        answer = await self.client.get(f"/chats/{chat_id}")
+        stored: list[dict[str, Any]] = answer.json()["messages"]
+        return chat_id, stored, [Seen(e.id, e.data["event"], e.data["data"]) for e in told]
+
+    def _call_faults(self, stored: list[dict[str, Any]], replay: list[Seen]) -> list[str]:
         results = [m["tool_call_id"] for m in stored if m["role"] == "tool"]
-        calls = [call["id"] for m in stored for call in m["tool_calls"] or ()]
+        calls = _calls(stored)
         told = Counter(e.name for e in replay)
         faults = []
-        if effects != len(calls) or results != calls:
-            faults.append(f"calls {calls}, results {results}, effects {effects}")
+        if not calls or results != calls:
+            faults.append(f"calls {calls}, results {results}")
         if (told["tool_start"], told["tool_end"]) != (len(calls), len(calls)):
             faults.append(f"events {dict(told)}")
         return faults
+
+    async def _effect_faults(self, chat_id: str, stored: list[dict[str, Any]]) -> list[str]:
+        had = await self.effects()
+        effects = [had[each] for each in await self._executions(chat_id)]
+        if effects == [1] * len(_calls(stored)):
+            return []
+        return [f"calls {_calls(stored)}, effects {effects}"]
 
     async def _replay(self, chat_id: str, channel: str, last_id: str = "0") -> list[Seen]:
         response = await self.client.get(
@@ -209,14 +238,22 @@ class Platform:
         )
         return parse_all(response.text)
 
-    async def _takeovers(self, channel: str) -> int:
-        from sqlalchemy import select
+    async def _takeovers(self, chat_id: str) -> int:
+        """Of the chat's turns and of those of the agents it asked."""
+        from sqlalchemy import func, select
 
-        from sinas.models import Turn
+        from sinas.models import Chat, Turn
 
         async with self.context.sessions() as session:
-            statement = select(Turn.takeovers).where(Turn.channel_id == channel)
+            asked = select(Chat.id).where(Chat.parent_chat_id == UUID(chat_id))
+            statement = select(func.sum(Turn.takeovers)).where(
+                (Turn.chat_id == UUID(chat_id)) | Turn.chat_id.in_(asked)
+            )
             return await session.scalar(statement) or 0
+
+
+def _calls(stored: list[dict[str, Any]]) -> list[str]:
+    return [call["id"] for message in stored for call in message["tool_calls"] or ()]
 
 
 def _after(event: Seen, other: Seen) -> bool:
@@ -227,7 +264,9 @@ def _after(event: Seen, other: Seen) -> bool:
 async def platform(
     servers: Servers, folder: Path, *, number: int = 15, **environ: str
 ) -> AsyncIterator[Platform]:
-    """Everything running, with an agent `words` and an agent `tools` that calls a function.
+    """Everything running, with an agent `words`, one `tools` that calls a function, and one `asks`.
+
+    The last one asks `tools`, as its sub-agent.
 
     Args:
         servers: Where a database is made for it.
@@ -248,7 +287,7 @@ async def platform(
         context = await stack.enter_async_context(open_context(settings))
         await seed(context)
         llm = await stack.enter_async_context(LlmUpstream())
-        made = Platform(context, llm, folder, _environ(settings) | environ)
+        made = Platform(context, llm, folder, environ_of(settings) | environ)
         stack.push_async_callback(made.stop)
         user = await _furnish(made)
         token = context.signer.mint(
@@ -277,12 +316,20 @@ async def _furnish(made: Platform) -> Any:
     provider = await make_provider(context, llm.openai_url)
     await make_function(context, user, CODE, namespace="shop", name="find")
     calls = Answer(chunks=("Let me look. ",), calls=(Call("shop__find", id="call_0"),))
+    asks = Answer(
+        chunks=("Let me ask. ",), calls=(Call("call_agent_default__tools", ASKED, id="call_9"),)
+    )
     llm.script("words", [WORDS])
+    llm.script("asks", [asks, WORDS], by="round")
     llm.script("tools", [calls, WORDS], by="round")
     await make_agent(context, user, provider=provider, model="words", name="words")
     await make_agent(
         context, user, provider=provider, model="tools", name="tools",
         enabled_functions=["shop/find"],
+    )  # fmt: skip
+    await make_agent(
+        context, user, provider=provider, model="asks", name="asks",
+        enabled_agents=["default/tools"],
     )  # fmt: skip
     return user
 
@@ -293,7 +340,8 @@ def _redis(servers: Servers, number: int) -> str:
     return f"{base}?db={number}" if base.startswith("unix") else f"{base.rstrip('/')}/{number}"
 
 
-def _environ(settings: Any) -> dict[str, str]:
+def environ_of(settings: Any) -> dict[str, str]:
+    """Variables for processes that are to have these settings."""
     known = {name for name, _ in variables()}
     kept = {k: v for k, v in environment().items() if k.upper() not in known}
     return kept | {

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from tests.fixtures.servers import Servers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
-# From before the worker takes the turn until after the model begins its last answer.
-LONGEST: dict[Kind, float] = {"words": 0.9, "tools": 1.6}
+# From before the worker takes the turns until after the last answer of the longest one begins.
+LONGEST = 2.6
+SIDE_BY_SIDE: tuple[Kind, ...] = ("words", "tools", "asks")
+KILLS = 4
 
 
 async def test_a_killed_agent_worker(servers: Servers, tmp_path: Path) -> None:
     moments = random.Random(20)
     async with platform(servers, tmp_path) as running:
         outcomes = [
-            await running.killed_turn(kind, moments.uniform(0.0, longest))
-            for kind, longest in LONGEST.items()
-            for _ in range(3)
+            outcome
+            for _ in range(KILLS)
+            for outcome in await running.killed_turns(SIDE_BY_SIDE, moments.uniform(0.0, LONGEST))
         ]
         assert [o for o in outcomes if o.faults] == [], running.log("agents")
     assert sum(o.takeovers for o in outcomes) > 0, outcomes

@@ -21,7 +21,7 @@ async def test_a_trace_survives_its_worker(servers: Servers, tmp_path: Path) -> 
     with OtlpReceiver() as receiver:
         endpoint = {"OTEL_ENABLED": "true", "OTEL_EXPORTER_ENDPOINT": receiver.url}
         async with platform(servers, tmp_path, number=12, **endpoint) as running:
-            outcome = await running.killed_turn("words", 0.4)
+            (outcome,) = await running.killed_turns(["words"], 0.4)
             assert outcome.faults == (), running.log("agents")
             assert outcome.takeovers == 1
             chat_id = await running.chat("tools")

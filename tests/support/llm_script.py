@@ -5,10 +5,11 @@ Everything is a function of the request alone, so the same request gives the sam
 
 import re
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 WORDS = re.compile(r"words-(\d+)(-slow)?")
 SLOW_SECONDS = 0.02
+By: TypeAlias = Literal["call", "round", "reply"]
 TOOL_ARGUMENTS = '{"x":"hello","n":3}'
 
 
@@ -96,10 +97,12 @@ class Script:
     `by="call"` walks through the answers request by request and stays at the last one.
     `by="round"` picks by the number of assistant messages since the last user message, so
     that a repeated or resumed request gets the same answer and turns may run side by side.
+    `by="reply"` does the same by the number of all assistant messages, for a chat's first turn
+    whose answers are complained about.
     """
 
     answers: tuple[Answer, ...]
-    by: Literal["call", "round"] = "call"
+    by: By = "call"
 
 
 def answer_from_json(data: dict[str, Any]) -> Answer:
@@ -160,6 +163,11 @@ def round_of(body: dict[str, Any]) -> int:
         elif message.get("role") == "user" and not has_tool_result({"messages": [message]}):
             break
     return rounds
+
+
+def replies_in(body: dict[str, Any]) -> int:
+    """Assistant messages of the whole request."""
+    return sum(message.get("role") == "assistant" for message in body.get("messages", []))
 
 
 def first_tool(body: dict[str, Any]) -> str | None:

@@ -2,7 +2,7 @@
 
 In process: `async with LlmUpstream() as upstream: upstream.url`. Standalone:
 `python -m tests.support.llm_upstream --port 9001`; script it with POST /_script
-`{"model": …, "answers": […], "by": "call"|"round"}`, read what it got with GET /_requests,
+`{"model": …, "answers": […], "by": "call"|"round"|"reply"}`, read what it got with GET /_requests,
 forget both with POST /_reset, end a silence with POST /_release.
 
 | route | wire |
@@ -22,14 +22,23 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import httptools
 import orjson
 import uvloop
 from typing_extensions import override
 
-from tests.support.llm_script import Answer, Script, answer_from_json, by_name, counted, round_of
+from tests.support.llm_script import (
+    Answer,
+    By,
+    Script,
+    answer_from_json,
+    by_name,
+    counted,
+    replies_in,
+    round_of,
+)
 from tests.support.llm_wires import Mark, Step, Wire, compile_answer, error_body, response
 
 KEPT_REQUESTS = 5000
@@ -111,9 +120,7 @@ class LlmUpstream:
         """What an OpenAI-compatible provider takes as its endpoint."""
         return f"{self.url}/v1"
 
-    def script(
-        self, model: str, answers: Iterable[Answer], *, by: Literal["call", "round"] = "call"
-    ) -> None:
+    def script(self, model: str, answers: Iterable[Answer], *, by: By = "call") -> None:
         """Set the answers of a model from now on; see `Script` for `by`."""
         self._scripts[model] = Script(tuple(answers), by)
         self._used[model] = 0
@@ -154,6 +161,8 @@ class LlmUpstream:
             return by_name(model, body)
         if script.by == "round":
             number = round_of(body)
+        elif script.by == "reply":
+            number = replies_in(body)
         else:
             number = self._used[model]
             self._used[model] += 1

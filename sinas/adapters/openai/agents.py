@@ -13,7 +13,7 @@ from starlette.types import Receive
 from sinas.adapters.openai.chunks import AnswerText, Completion, error_events, waiting_text
 from sinas.adapters.openai.errors import BadParameterError, body_of, internal
 from sinas.adapters.openai.schemas import ChatCompletionRequest, SinasState
-from sinas.adapters.openai.streaming import ClientGoneError, EventStream, while_connected
+from sinas.adapters.openai.streaming import EventStream
 from sinas.adapters.openai.transcript import request_of, session_of, transcript_of
 from sinas.auth.principal import Principal
 from sinas.chat.answer import difference
@@ -27,6 +27,7 @@ from sinas.kit.json_types import JsonObject
 from sinas.models import Agent, TurnStatus
 from sinas.resources.chats.transcripts import Begun, TranscriptService
 from sinas.resources.chats.waiting import QUEUE_SECONDS, Ended, failure_of, read_turn
+from sinas.web.leaving import ClientGoneError, while_connected
 
 NEW_CHAT = "new"
 _GONE = 499  # nobody reads it; access logs do

@@ -12,7 +12,7 @@ from starlette.types import Receive
 
 from sinas.adapters.openai.chunks import error_events
 from sinas.adapters.openai.errors import BadParameterError, body_of, internal
-from sinas.adapters.openai.streaming import ClientGoneError, EventStream, while_connected
+from sinas.adapters.openai.streaming import EventStream
 from sinas.auth.principal import Principal
 from sinas.chat.accounting import call_record, check_budgets, record_direct
 from sinas.context import AppContext
@@ -21,6 +21,7 @@ from sinas.kit.json_types import JsonObject
 from sinas.llm.base import Usage
 from sinas.llm.direct import DirectRequest
 from sinas.resources.llm_providers.use import Offer
+from sinas.web.leaving import ClientGoneError, while_connected
 
 # Without a stream a provider is silent until its answer is whole; OpenAI's SDK waits as long.
 _WHOLE_SECONDS: Final = 600.0

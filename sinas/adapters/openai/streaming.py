@@ -9,47 +9,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from sinas.web.leaving import ClientGoneError, departure
+
 T = TypeVar("T")
 
 _HEADERS: Final = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 # A comment, which clients of server-sent events pass over (WHATWG HTML, 9.2.6).
 _KEEP_ALIVE: Final = b": keep-alive\n\n"
-
-
-class ClientGoneError(Exception):
-    """The client has closed its connection: nobody reads the answer any more."""
-
-
-async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """The result of `work`, which is cancelled when the client leaves.
-
-    The request's body must have been read.
-
-    Raises:
-        ClientGoneError: It left.
-    """
-    failure: Exception | None = None
-    results: list[T] = []
-    try:
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(_departure(receive))
-            try:
-                results.append(await work)
-            except Exception as error:  # noqa: BLE001 - raised again outside of the group
-                failure = error
-            finally:
-                watch.cancel()
-    except* ClientGoneError:
-        raise ClientGoneError from None
-    if failure is not None:
-        raise failure
-    return results[0]
-
-
-async def _departure(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    raise ClientGoneError
 
 
 class EventStream(Response):
@@ -85,7 +51,7 @@ class EventStream(Response):
         try:
             async with asyncio.TaskGroup() as group, aclosing(self._pieces):
                 beside = [
-                    group.create_task(_departure(receive)),
+                    group.create_task(departure(receive)),
                     group.create_task(self._fill_pauses(send)),
                 ]
                 try:

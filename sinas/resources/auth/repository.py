@@ -22,6 +22,10 @@ class SignIns:
             select(User.id).where(User.email == email, User.is_active)
         )
 
+    async def user_of(self, email: str) -> User | None:
+        """The user of an address, active or not."""
+        return await self._session.scalar(select(User).where(User.email == email))
+
     async def replace(self, fresh: OtpSession) -> None:
         """Store a session in place of all older ones of its address."""
         await self._session.execute(delete(OtpSession).where(OtpSession.email == fresh.email))

@@ -8,6 +8,7 @@ from sinas.auth.principal import Principal
 from sinas.resources.auth.schemas import (
     AccessGrant,
     AuthUser,
+    ExternalAuthRequest,
     LoginRequest,
     LoginResponse,
     LogoutRequest,
@@ -51,6 +52,16 @@ async def login(body: LoginRequest, service: SignIns) -> LoginResponse:
 async def verify_otp(body: OTPVerifyRequest, service: SignIns) -> OTPVerifyResponse:
     """Trade the one-time code for an access token and a refresh token."""
     return await service.verify(body.session_id, body.otp_code)
+
+
+@router.post("/external-auth")
+async def external_auth(body: ExternalAuthRequest, service: SignIns) -> OTPVerifyResponse:
+    """Trade an ID token of the identity provider for an access token and a refresh token.
+
+    The provider is the one that the setting OIDC_ISSUER names. Its token must be made for
+    OIDC_AUDIENCE and hold a verified e-mail address, by which the user is found.
+    """
+    return await service.exchange(body.token)
 
 
 @router.post("/refresh")

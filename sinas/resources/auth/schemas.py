@@ -82,6 +82,12 @@ class LogoutRequest(Input):
     refresh_token: RefreshTokenText
 
 
+class ExternalAuthRequest(Input):
+    """What the identity provider gave."""
+
+    token: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16_384)]
+
+
 class PermissionCheckRequest(Input):
     """Permission keys to test."""
 

@@ -11,16 +11,26 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.one_time import code_hash, is_code, new_code
+from sinas.auth.permissions import PermissionSet
+from sinas.auth.principal import Principal
 from sinas.auth.rate_limit import RateLimiter
 from sinas.auth.refresh import RefreshTokens, Rotated
 from sinas.auth.tokens import AccessClaims
 from sinas.context import AppContext
-from sinas.errors import BadRequestError, NotFoundError, UnauthenticatedError
+from sinas.db.unit import Unit
+from sinas.errors import (
+    BadRequestError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    UnauthenticatedError,
+)
 from sinas.kit.addresses import subscriber
 from sinas.kit.ids import uuid7
 from sinas.kit.time import utcnow
 from sinas.models import OtpSession, User
 from sinas.resources.auth.delivery import open_delivery
+from sinas.resources.auth.identity import IdentityProvider
 from sinas.resources.auth.repository import SignIns
 from sinas.resources.auth.schemas import (
     AccessGrant,
@@ -28,8 +38,18 @@ from sinas.resources.auth.schemas import (
     LoginResponse,
     OTPVerifyResponse,
 )
+from sinas.resources.users.schemas import UserCreate
+from sinas.resources.users.service import UserService
 
 _BEARER: Final[Literal["bearer"]] = "bearer"
+# On whose behalf users are made who come by themselves: it may do that, and nothing else.
+_PROVISIONER: Final = Principal(
+    user_id=UUID(int=0),
+    email="",
+    roles=(),
+    grants=PermissionSet.of(("sinas.users.create:all",)),
+    credential="system",
+)
 
 
 class SignInService:
@@ -83,6 +103,45 @@ class SignInService:
                 "This code is wrong, expired or used; check it, or log in again for a new one."
             )
         return answer
+
+    async def exchange(self, token: str) -> OTPVerifyResponse:
+        """Trade an identity provider's token for our own.
+
+        Raises:
+            RateLimitedError: Too many tries from this client.
+            NotFoundError: No provider is set up.
+            UnauthenticatedError: The token is not good, see `IdentityProvider`.
+            ForbiddenError: Its owner has no user here, or a deactivated one.
+            UnavailableError: The provider does not answer.
+        """
+        await self._limits.hit(f"external:ip:{self._client}", self._auth.rate_limit_login_ip_max)
+        oidc = self._context.settings.oidc
+        if not oidc.issuer:
+            raise NotFoundError("No identity provider is set up here; OIDC_ISSUER names one.")
+        # No transaction is open while the provider is asked.
+        provider = IdentityProvider(oidc, self._context.http, self._context.redis)
+        email = await provider.email_of(token)
+        try:
+            return await self._vouched_for(email)
+        except ConflictError:
+            # Somebody's first sign-in, twice at once: by now the other one has made the user.
+            return await self._vouched_for(email)
+
+    async def _vouched_for(self, email: str) -> OTPVerifyResponse:
+        async with self._context.unit() as unit:
+            sign_ins = SignIns(unit.session)
+            known = await sign_ins.user_of(email) or await self._provisioned(unit, email)
+            # None for one whom an administrator deactivated: they do not come back by themselves.
+            user = await sign_ins.note_login(known.id)
+            if user is None:
+                raise _no_user()
+            return await self._welcome(unit.session, sign_ins, user)
+
+    async def _provisioned(self, unit: Unit, email: str) -> User:
+        if not self._context.settings.oidc.auto_provision:
+            raise _no_user()
+        users = UserService(unit, _PROVISIONER, self._auth.superadmin_email)
+        return await users.create(UserCreate(email=email))
 
     async def refresh(self, token: str) -> AccessGrant:
         """New tokens for a refresh token, which is replaced.
@@ -176,3 +235,9 @@ class SignInService:
             lifetime=timedelta(days=self._auth.refresh_token_expire_days),
             grace=timedelta(seconds=self._auth.refresh_reuse_grace_seconds),
         )
+
+
+def _no_user() -> ForbiddenError:
+    return ForbiddenError(
+        "The identity provider knows you, but you have no user here; ask an administrator."
+    )

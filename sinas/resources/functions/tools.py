@@ -18,9 +18,9 @@ from sinas.resources.executions.events import FAILED, tool_result
 from sinas.resources.executions.service import TooDeepError, Trigger
 from sinas.resources.functions.calls import FunctionCalls
 from sinas.resources.functions.repository import FunctionRepository
-from sinas.resources.functions.tool_parameters import ConfiguredParameters, configured
 from sinas.tools.base import Call, Failed, Retry, Tool, ToolContext, ToolResult
 from sinas.tools.names import fitting
+from sinas.tools.parameters import ConfiguredParameters, configured
 
 
 class FunctionTools:

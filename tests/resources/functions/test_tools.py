@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from sinas.context import AppContext
 from sinas.kit.json_types import JsonObject
 from sinas.models import Execution, ExecutionStatus, TriggerType, User
-from sinas.resources.functions.tool_parameters import configured
 from sinas.resources.functions.tools import FunctionTools, tool_name
 from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolContext, ToolResult
+from sinas.tools.parameters import configured
 from sinas.worker import RunningWorker
 from tests.factories.chats import make_agent, make_chat
 from tests.factories.functions import make_execution, make_function

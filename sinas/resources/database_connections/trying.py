@@ -1,0 +1,48 @@
+"""Trying a connection: what comes of it is an answer, never an error."""
+
+import time
+from uuid import uuid4
+
+from sinas.databases.base import DatabaseError, DatabaseTarget, Limits, Statement
+from sinas.databases.pools import DatabasePools
+from sinas.resources.database_connections.schemas import DatabaseConnectionTest, TestOutcome
+
+_ROLE = Statement("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
+_LIMITS = Limits(rows=1, seconds=5)
+
+
+def target_to_try(data: DatabaseConnectionTest) -> DatabaseTarget:
+    """A target that belongs to no stored connection."""
+    password = data.password
+    return DatabaseTarget(
+        connection_id=None,
+        name=f"test-{uuid4().hex[:8]}",
+        connection_type=data.connection_type,
+        host=data.host,
+        port=data.port,
+        database=data.database,
+        username=data.username,
+        password=None if password is None else password.get_secret_value(),
+        ssl_mode=data.ssl_mode or "prefer",
+        min_pool_size=1,
+        max_pool_size=1,
+    )
+
+
+async def try_target(pools: DatabasePools, target: DatabaseTarget) -> TestOutcome:
+    """Connect and ask one thing."""
+    began = time.monotonic()
+    try:
+        async with pools.database(target) as database:
+            found = await database.read(_ROLE, _LIMITS)
+    except DatabaseError as error:
+        return TestOutcome(success=False, message=error.message, latency_ms=None)
+    message = "Connected."
+    if found.rows and found.rows[0][0]:
+        message += (
+            " This role is a superuser: even what only reads can reach the server's files then. "
+            "A role of its own is safer."
+        )
+    return TestOutcome(
+        success=True, message=message, latency_ms=round((time.monotonic() - began) * 1000)
+    )

@@ -1,0 +1,1 @@
+"""Triggers on tables of databases."""

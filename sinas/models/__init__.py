@@ -17,6 +17,7 @@ from sinas.models.chats import (
     TurnStatus,
 )
 from sinas.models.dependencies import Dependency, Environment
+from sinas.models.files import Blob, Collection, File, FileVersion, FileVisibility
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
     Batch,
@@ -64,15 +65,20 @@ __all__ = [
     "Artifact",
     "Batch",
     "BatchKind",
+    "Blob",
     "Budget",
     "CallbackStatus",
     "Chat",
+    "Collection",
     "DeliveryStatus",
     "Dependency",
     "Environment",
     "Execution",
     "ExecutionKind",
     "ExecutionStatus",
+    "File",
+    "FileVersion",
+    "FileVisibility",
     "Function",
     "FunctionVersion",
     "HookRewrite",

@@ -30,6 +30,8 @@ from sinas.queue.signals import Signals
 from sinas.sandbox.base import Sandbox
 from sinas.sandbox.environments import Environments
 from sinas.settings import Settings
+from sinas.storage.base import Storage
+from sinas.storage.opening import open_storage
 from sinas.tools.base import InstructionsProvider, ToolProvider
 from sinas.tools.hooks import HookRunner
 from sinas.tracing.opening import open_tracer
@@ -71,6 +73,7 @@ class AppContext:
     cipher: Cipher
     llm: LlmClient
     http: GuardedClient
+    storage: Storage
     background: "Background"
     tracer: Tracer
 
@@ -171,6 +174,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     tracer = open_tracer(settings.telemetry)
     llm = LlmClient(tracer)
     http = GuardedClient(EgressPolicy.of(settings))
+    storage = open_storage(settings)
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:
@@ -192,12 +196,14 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     cipher=Cipher(settings.auth.encryption_key.get_secret_value()),
                     llm=llm,
                     http=http,
+                    storage=storage,
                     background=background,
                     tracer=tracer,
                 )
             finally:
                 background.cancel()
     finally:
+        await storage.aclose()
         await http.aclose()
         await llm.aclose()
         await redis.aclose()

@@ -57,6 +57,7 @@ def upgrade() -> None:
     op.create_table(
         "blobs",
         sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("is_doomed", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         _stamp("created_at"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_blobs")),

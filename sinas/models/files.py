@@ -99,6 +99,7 @@ class Blob(IdMixin, Base):
     Attributes:
         due_at: From when on the bytes may be removed: while they are written, some time ahead;
             None while a version has them.
+        is_doomed: Whether removing them has begun: no version may have them any more.
     """
 
     __tablename__ = "blobs"
@@ -107,6 +108,7 @@ class Blob(IdMixin, Base):
     )
 
     due_at: Mapped[datetime | None]
+    is_doomed: Mapped[bool] = mapped_column(default=False, server_default="false")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

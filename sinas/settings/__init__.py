@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sinas.errors import ConfigurationError
 from sinas.settings.egress import EgressSettings
+from sinas.settings.files import FileSettings
 from sinas.settings.platform import (
     AuthSettings,
     CoreSettings,
@@ -42,6 +43,7 @@ __all__ = [
     "DatabaseSettings",
     "DependencySettings",
     "EgressSettings",
+    "FileSettings",
     "FunctionSettings",
     "MailSettings",
     "QueueSettings",
@@ -81,6 +83,7 @@ class Settings:
     webhook: WebhookSettings
     chat: ChatSettings
     egress: EgressSettings
+    files: FileSettings
     telemetry: TelemetrySettings
 
     @property
@@ -102,6 +105,7 @@ GROUPS: dict[str, type[Group]] = {
     "webhook": WebhookSettings,
     "chat": ChatSettings,
     "egress": EgressSettings,
+    "files": FileSettings,
     "telemetry": TelemetrySettings,
 }
 

@@ -16,7 +16,7 @@ from sinas.resources.files.blobs import doom
 from sinas.resources.files.describing import described, file_read
 from sinas.resources.files.links import Links, within_limits
 from sinas.resources.files.names import lookup_name
-from sinas.resources.files.repository import Found, by_name, page, version_of, visible
+from sinas.resources.files.repository import Found, by_name, clashing, page, version_of, visible
 from sinas.resources.files.schemas import FileRead, FileUrl, FileWithVersions
 from sinas.resources.files.uploads import (
     check_match,
@@ -28,11 +28,16 @@ from sinas.resources.files.uploads import (
 
 
 class FileService:
-    """Files for one caller, each operation in short transactions of its own."""
+    """Files for one caller, each operation in short transactions of its own.
 
-    def __init__(self, context: AppContext, principal: Principal) -> None:
+    Without `sees_all`, rights on everybody's files do not count: the caller's own and shared ones
+    are all there is.
+    """
+
+    def __init__(self, context: AppContext, principal: Principal, *, sees_all: bool = True) -> None:
         self._context = context
         self._principal = principal
+        self._sees_all = sees_all
         self._links = Links.of(context)
 
     async def find(
@@ -162,7 +167,11 @@ class FileService:
     async def _file(
         self, session: AsyncSession, collection: Collection, filename: str, action: str
     ) -> File:
-        condition = visible(self._principal, collection, action)
+        condition = (
+            visible(self._principal, collection, action)
+            if self._sees_all
+            else clashing(FileVisibility.PRIVATE, self._principal.user_id)
+        )
         wanted = by_name(self._principal, collection, lookup_name(filename), condition)
         file = await session.scalar(wanted.limit(1))
         if file is None:

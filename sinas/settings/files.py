@@ -1,6 +1,5 @@
 """The group about the bytes of files: where they are kept."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr
@@ -17,8 +16,8 @@ class FileSettings(Group):
     backend: Literal["local", "s3"] = Field(
         "local", description="`local` is a directory, `s3` anything that speaks S3's protocol."
     )
-    path: Path | None = Field(
-        None,
+    path: str = Field(
+        "",
         description="The directory of `local`, shared by all processes; empty means "
         "SINAS_DATA_DIR/files.",
     )

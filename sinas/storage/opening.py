@@ -1,5 +1,7 @@
 """The storage that the settings name."""
 
+from pathlib import Path
+
 from sinas.settings import Settings
 from sinas.storage.base import Storage
 from sinas.storage.local import LocalStorage
@@ -15,4 +17,4 @@ def open_storage(settings: Settings) -> Storage:
     if settings.files.backend == "s3":
         return S3Storage(settings.files)
     path = settings.files.path or settings.core.data_dir / "files"
-    return LocalStorage(path.resolve())
+    return LocalStorage(Path(path).resolve())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, Final
 
 from sinas.errors import ConfigurationError
@@ -76,13 +76,21 @@ class S3Storage:
         target = self._target(key)
         with _failures():
             client = await self._opened()
-            found = await client.list_multipart_uploads(Bucket=self._bucket, Prefix=target["Key"])
-            for upload in found.get("Uploads") or ():
-                try:
-                    await client.abort_multipart_upload(**target, UploadId=upload["UploadId"])
-                except client.exceptions.NoSuchUpload:
-                    continue  # it has ended meanwhile
+        for upload in await self._unfinished(client, target["Key"]):
+            # One that has ended meanwhile is no failure, and nor is an object that is not there.
+            with suppress(ContentMissingError), _failures():
+                await client.abort_multipart_upload(**target, UploadId=upload)
+        with suppress(ContentMissingError), _failures():
             await client.delete_object(**target)
+
+    async def _unfinished(self, client: Any, key: str) -> list[str]:
+        """Uploads of the key that were begun and neither completed nor aborted."""
+        try:
+            with _failures():
+                found = await client.list_multipart_uploads(Bucket=self._bucket, Prefix=key)
+        except ContentMissingError:  # how some servers say that there are none
+            return []
+        return [upload["UploadId"] for upload in found.get("Uploads") or ()]
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -82,11 +82,16 @@ async def test_what_is_written_is_read(storage: Storage, given: tuple[bytes, ...
 
 @pytest.mark.parametrize(
     ("start", "length", "expected"),
-    [(0, 3, b"012"), (4, 2, b"45"), (8, None, b"89"), (9, 5, b"9"), (3, 0, b""), (0, 10, b"0123456789")],
+    [
+        (0, 3, b"012"),
+        (4, 2, b"45"),
+        (8, None, b"89"),
+        (9, 5, b"9"),
+        (3, 0, b""),
+        (0, 10, b"0123456789"),
+    ],
 )
-async def test_a_part(
-    storage: Storage, start: int, length: int | None, expected: bytes
-) -> None:
+async def test_a_part(storage: Storage, start: int, length: int | None, expected: bytes) -> None:
     await storage.write(KEY, pieces(b"0123456789"))
     assert await read(storage, start, length) == expected
 

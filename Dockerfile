@@ -23,7 +23,7 @@ COPY sinas sinas
 RUN python3 -m pip install --no-deps --no-build-isolation --no-index -e . \
     && python3 -m compileall -q sinas \
     && useradd --system --uid 10001 --home-dir /srv/sinas --shell /usr/sbin/nologin sinas \
-    && mkdir -p /var/lib/sinas && chown sinas: /var/lib/sinas
+    && mkdir -p /var/lib/sinas /var/sinas/files && chown sinas: /var/lib/sinas /var/sinas/files
 
 ENV SINAS_HOST=0.0.0.0 SINAS_DATA_DIR=/var/lib/sinas
 USER sinas

@@ -33,6 +33,8 @@ from sinas.sandbox.environments import Environments
 from sinas.search.embedding.base import Embedder
 from sinas.search.embedding.opening import open_embedder
 from sinas.settings import Settings
+from sinas.storage.base import Storage
+from sinas.storage.opening import open_storage
 from sinas.tools.base import InstructionsProvider, ToolProvider
 from sinas.tools.hooks import HookRunner
 from sinas.tracing.opening import open_tracer
@@ -79,6 +81,7 @@ class AppContext:
     http: GuardedClient
     embedder: Embedder | None
     databases: DatabasePools
+    storage: Storage
     background: "Background"
     tracer: Tracer
 
@@ -192,6 +195,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     http = GuardedClient(EgressPolicy.of(settings))
     embedder = open_embedder(settings.search)
     databases = DatabasePools()
+    storage = open_storage(settings)
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:
@@ -217,6 +221,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     http=http,
                     embedder=embedder,
                     databases=databases,
+                    storage=storage,
                     background=background,
                     tracer=tracer,
                 )
@@ -226,6 +231,7 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
         if embedder is not None:
             await embedder.aclose()
         await databases.aclose()
+        await storage.aclose()
         await http.aclose()
         await llm.aclose()
         await redis.aclose()

@@ -24,7 +24,7 @@ from sinas.models.databases import (
     QueryOperation,
 )
 from sinas.models.dependencies import Dependency, Environment
-from sinas.models.files import Collection, File, FileVisibility
+from sinas.models.files import Blob, Collection, File, FileVersion, FileVisibility
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
     Batch,
@@ -73,6 +73,7 @@ __all__ = [
     "Artifact",
     "Batch",
     "BatchKind",
+    "Blob",
     "Budget",
     "CallbackStatus",
     "Chat",
@@ -89,6 +90,7 @@ __all__ = [
     "File",
     "FileChunk",
     "FileIndex",
+    "FileVersion",
     "FileVisibility",
     "Function",
     "FunctionVersion",

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sinas.errors import ConfigurationError
 from sinas.settings.egress import EgressSettings
+from sinas.settings.files import FileSettings
 from sinas.settings.identity import OidcSettings
 from sinas.settings.platform import (
     AuthSettings,
@@ -44,6 +45,7 @@ __all__ = [
     "DatabaseSettings",
     "DependencySettings",
     "EgressSettings",
+    "FileSettings",
     "FunctionSettings",
     "MailSettings",
     "OidcSettings",
@@ -86,6 +88,7 @@ class Settings:
     webhook: WebhookSettings
     chat: ChatSettings
     egress: EgressSettings
+    files: FileSettings
     search: SearchSettings
     telemetry: TelemetrySettings
 
@@ -109,6 +112,7 @@ GROUPS: dict[str, type[Group]] = {
     "webhook": WebhookSettings,
     "chat": ChatSettings,
     "egress": EgressSettings,
+    "files": FileSettings,
     "search": SearchSettings,
     "telemetry": TelemetrySettings,
 }

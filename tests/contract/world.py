@@ -17,6 +17,7 @@ from tests.factories.artifacts import make_artifact, make_dependency
 from tests.factories.batches import make_batch
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
 from tests.factories.databases import make_annotation, make_connection, make_query
+from tests.factories.files import make_collection, make_file
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
@@ -38,6 +39,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/agents"): {"namespace": NAMESPACE, "name": "new"},
     ("POST", "/api/v1/api-keys"): {"name": "new"},
     ("POST", "/api/v1/budgets"): {"name": "new", "limit_tokens": 1000},
+    ("POST", "/api/v1/collections"): {"namespace": NAMESPACE, "name": "new"},
     ("POST", "/api/v1/containers/scale"): {"target": 1},
     ("POST", "/api/v1/dependencies"): {"package_name": "new"},
     ("POST", "/api/v1/database-connections"): {
@@ -137,6 +139,12 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/chats/{chat_id}/approve-tool/{tool_call_id}"): {"approved": False},
     ("POST", "/chats/{chat_id}/pending-input/{tool_call_id}"): {"answer": "x"},
     ("POST", "/executions/{execution_id}/continue"): {"input": {"value": "hello"}},
+    ("POST", "/files/{namespace}/{collection}"): {
+        "name": "new.txt",
+        "content_base64": "aGVsbG8=",
+        "content_type": "text/plain",
+    },
+    ("PATCH", "/files/{namespace}/{collection}/{filename}"): {"file_metadata": {}},
     ("POST", "/functions/{namespace}/{name}/execute/batch"): {"inputs": [{}]},
     ("POST", "/states"): {"namespace": NAMESPACE, "key": "new", "value": 1},
     ("POST", "/stores/{namespace}/{name}/states"): {"key": "new", "value": 1},
@@ -210,6 +218,9 @@ def nowhere() -> World:
         "model_id",
         "table",
         "view",
+        "collection",
+        "filename",
+        "token",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -299,6 +310,8 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     # As `/states` makes it; other users keep states in it too.
     store = await make_store(context, owner, namespace=NAMESPACE, name="default", description=MARK)
     state = await make_state(context, store, owner, "key", {"note": MARK})
+    collection = await make_collection(context, owner, namespace=NAMESPACE, name="files")
+    file = await make_file(context, collection, owner, "note.txt", MARK.encode())
     role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
     key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
     return World(
@@ -321,6 +334,10 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "delivery_id": str(delivery.id),
             "path": webhook.path,
             "key": state.key,
+            "collection": collection.name,
+            "filename": file.name,
+            # Without a signature: who has an address that is signed needs no other right.
+            "token": str(file.id),
             "state_id": str(state.id),
             "connection_id": str(connection.id),
             "table": "worlds_table",
@@ -331,6 +348,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         {
             "/api/v1/agents": {"name": agent.name},
             "/api/v1/database-connections": {"name": connection.name},
+            "/api/v1/collections": {"name": collection.name},
             "/api/v1/functions": {"name": function.name},
             "/functions": {"name": function.name},
             "/api/v1/llm-providers": {"name": provider.name},

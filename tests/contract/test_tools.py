@@ -47,7 +47,7 @@ async def test_every_tool_is_callable_by_a_model(context: AppContext) -> None:
     assert len({provider.kind for provider in providers}) == len(providers) > 0
     async with context.unit() as unit:
         tools = [t for p in providers for t in await p.offer(agent, call, unit.session)]
-    assert len(tools) >= 2 * len(odd) + 4 + 3 * 4
+    assert len(tools) >= 2 * len(odd) + 4 + 3 * 5
     assert len({tool.name for tool in tools}) == len(tools)
     for tool in tools:
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", tool.name), tool.name

@@ -1,7 +1,7 @@
 """Indexing one file: reading it, cutting it, and asking a model what the pieces mean."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
@@ -14,6 +14,7 @@ from sinas.context import AppContext
 from sinas.errors import SinasError
 from sinas.models import FileIndex
 from sinas.resources.files.index_rows import CLAIM, Claim, Outcome, claim, record
+from sinas.resources.files.storage import Content
 from sinas.search.chunking import Chunk, chunks_of
 from sinas.search.documents import Document, DocumentError
 from sinas.search.embedding.base import Embedder, Vector
@@ -34,9 +35,7 @@ class Indexer:
         content: The bytes of a file's version.
     """
 
-    def __init__(
-        self, context: AppContext, content: Callable[[UUID, int], AsyncIterator[bytes]]
-    ) -> None:
+    def __init__(self, context: AppContext, content: Content) -> None:
         self._context = context
         self._content = content
         self._settings = context.settings.search

@@ -24,12 +24,17 @@ class Found:
     version: FileVersion
 
 
+def own_or_shared(user_id: UUID) -> ColumnElement[bool]:
+    """SQL: the files of a collection that a user sees."""
+    return or_(File.user_id == user_id, _IS_SHARED)
+
+
 def visible(principal: Principal, collection: Collection, action: str) -> ColumnElement[bool]:
     """SQL: the caller's own files and shared ones; with `action` on all, everybody's."""
     name = f"{collection.namespace}/{collection.name}"
     if principal.can(f"sinas.collections/{name}.{action}:all"):
         return true()
-    return or_(File.user_id == principal.user_id, _IS_SHARED)
+    return own_or_shared(principal.user_id)
 
 
 def by_name(
@@ -51,7 +56,7 @@ def clashing(visibility: FileVisibility, user_id: UUID) -> ColumnElement[bool]:
     """SQL: files that a new one of that visibility and owner may not share its name with."""
     if visibility is FileVisibility.SHARED:
         return _IS_SHARED
-    return or_(File.user_id == user_id, _IS_SHARED)
+    return own_or_shared(user_id)
 
 
 async def version_of(session: AsyncSession, file: File, number: int | None) -> FileVersion | None:

@@ -1,22 +1,18 @@
 """Search as one caller: which collection, and which of its files they may see."""
 
 from collections.abc import Sequence
-from uuid import UUID
-
-from sqlalchemy import ColumnElement, or_, select, true
 
 from sinas.auth.principal import Principal
 from sinas.context import AppContext
 from sinas.errors import NotFoundError
-from sinas.models import Collection, File, FileIndex, FileVisibility, IndexStatus
+from sinas.models import FileIndex, IndexStatus
+from sinas.resources.collections.service import collection_for
+from sinas.resources.files.names import lookup_name
+from sinas.resources.files.repository import by_name, visible
 from sinas.resources.files.search_queries import Scope
 from sinas.resources.files.search_schemas import FileIndexRead, FileSearchRequest
-from sinas.resources.files.search_service import Content, FileSearch, Found
-
-
-def own_or_shared(user_id: UUID) -> ColumnElement[bool]:
-    """SQL: the files of a collection that a user sees."""
-    return or_(File.user_id == user_id, File.visibility == FileVisibility.SHARED)
+from sinas.resources.files.search_service import FileSearch, Found
+from sinas.resources.files.storage import Content
 
 
 class CollectionSearch:
@@ -50,25 +46,20 @@ class CollectionSearch:
             ForbiddenError: No right to list files of that collection.
             NotFoundError: No such collection, or no such file among those the caller sees.
         """
-        scope = await self._scope(namespace, name, FileSearchRequest())
-        statement = (
-            select(File.current_version, FileIndex)
-            .outerjoin(FileIndex, FileIndex.file_id == File.id)
-            .where(scope.files(), File.name == filename)
-            # Names are each visibility's own: the caller's file before a shared one.
-            .order_by((File.user_id == self._principal.user_id).desc())
-            .limit(1)
-        )
         async with self._context.statement_unit() as unit:
-            row = (await unit.session.execute(statement)).first()
-        if row is None:
-            raise NotFoundError(f"File '{filename}' not found in '{namespace}/{name}'")
-        version, index = row
-        is_there: bool = index is not None
-        if not is_there or index.version != version:
+            collection = await collection_for(
+                unit.session, self._principal, namespace, name, "list"
+            )
+            seen = visible(self._principal, collection, "list")
+            wanted = by_name(self._principal, collection, lookup_name(filename), seen)
+            file = await unit.session.scalar(wanted.limit(1))
+            if file is None:
+                raise NotFoundError(f"File '{filename}' not found in '{namespace}/{name}'")
+            index = await unit.session.get(FileIndex, file.id)
+        if index is None or index.version != file.current_version:
             return FileIndexRead(
                 status=IndexStatus.PENDING,
-                version=version,
+                version=file.current_version,
                 error=None,
                 is_whole=True,
                 chunk_count=0,
@@ -77,18 +68,12 @@ class CollectionSearch:
         return FileIndexRead.model_validate(index)
 
     async def _scope(self, namespace: str, name: str, wanted: FileSearchRequest) -> Scope:
-        permission = f"sinas.collections/{namespace}/{name}.list"
-        self._principal.require(f"{permission}:own")
-        statement = select(Collection.id).where(
-            Collection.namespace == namespace, Collection.name == name
-        )
         async with self._context.statement_unit() as unit:
-            collection_id = await unit.session.scalar(statement)
-        if collection_id is None:
-            raise NotFoundError(f"Collection '{namespace}/{name}' not found")
-        sees_all = self._principal.can(f"{permission}:all")
+            collection = await collection_for(
+                unit.session, self._principal, namespace, name, "list"
+            )
         return Scope(
-            collection_id=collection_id,
-            visible=true() if sees_all else own_or_shared(self._principal.user_id),
+            collection_id=collection.id,
+            visible=visible(self._principal, collection, "list"),
             metadata_filter=wanted.metadata_filter,
         )

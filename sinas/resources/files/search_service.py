@@ -1,9 +1,9 @@
 """Search in the files of a collection."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row
@@ -17,6 +17,7 @@ from sinas.resources.files import search_queries as queries
 from sinas.resources.files.search_matches import Match, Pattern
 from sinas.resources.files.search_queries import Scope
 from sinas.resources.files.search_schemas import FileSearchRequest, SearchMode
+from sinas.resources.files.storage import Content
 from sinas.search.documents import DocumentError
 from sinas.search.formats import format_of
 from sinas.search.texts import decoded
@@ -25,9 +26,6 @@ from sinas.search.texts import decoded
 _MOST_CHUNKS = 4
 _MOST_BYTES_UNREAD = 8_000_000
 _MOST_CHARS_AT_ONCE = 2_000_000
-
-
-Content: TypeAlias = Callable[[UUID, int], AsyncIterator[bytes]]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,12 +14,13 @@ from sinas.context import AppContext
 from sinas.egress.policy import EgressError
 from sinas.errors import BadRequestError, DeadlineError, UnavailableError, UpstreamError
 from sinas.kit.json_types import JsonObject, JsonValue
-from sinas.models import Collection, File
-from sinas.resources.files.search_collections import own_or_shared
+from sinas.models import File
+from sinas.resources.files.repository import own_or_shared
 from sinas.resources.files.search_matches import Match, Pattern
 from sinas.resources.files.search_queries import Scope
 from sinas.resources.files.search_schemas import FileSearchRequest, SearchMode
-from sinas.resources.files.search_service import Content, FileSearch, Found
+from sinas.resources.files.search_service import FileSearch, Found
+from sinas.resources.files.storage import content_of
 from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolResult
 from sinas.tools.names import fitting
 
@@ -60,31 +61,17 @@ _DESCRIPTION: Final = (
 )
 
 
-def search_tool(
-    context: AppContext,
-    caller: Principal,
-    collection: Collection,
-    content: Content,
-    *,
-    taken: Names[str] = (),
-) -> Tool:
+def search_tool(search: "SearchCollection", *, taken: Names[str] = ()) -> Tool:
     """The tool for one collection that an agent has enabled."""
-    reference = f"{collection.namespace}/{collection.name}"
-    plain = f"search_collection_{collection.namespace}_{collection.name}".replace("-", "_")
+    plain = f"search_collection_{search.namespace}_{search.name}".replace("-", "_")
     return Tool(
-        name=fitting(plain, reference, taken=taken),
-        description=f"{_DESCRIPTION} The collection is '{reference}'.",
+        name=fitting(plain, search.reference, taken=taken),
+        description=f"{_DESCRIPTION} The collection is '{search.reference}'.",
         parameters=_PARAMETERS,
-        run=SearchCollection(
-            context=context,
-            caller=caller,
-            collection_id=collection.id,
-            reference=reference,
-            content=content,
-        ),
-        status_key=f"collection:{reference}",
+        run=search,
+        status_key=f"collection:{search.reference}",
         status="Searching files",
-        resource=(collection.namespace, collection.name),
+        resource=(search.namespace, search.name),
         resumable=True,
     )
 
@@ -105,8 +92,13 @@ class SearchCollection:
     context: AppContext
     caller: Principal
     collection_id: UUID
-    reference: str
-    content: Content
+    namespace: str
+    name: str
+
+    @property
+    def reference(self) -> str:
+        """`namespace/name` of the collection."""
+        return f"{self.namespace}/{self.name}"
 
     async def __call__(self, call: Call) -> ToolResult:
         permission = f"sinas.collections/{self.reference}.download:own"
@@ -128,7 +120,7 @@ class SearchCollection:
             visible=own_or_shared(self.caller.user_id),
             metadata_filter=given.metadata_filter,
         )
-        search = FileSearch(self.context, self.content)
+        search = FileSearch(self.context, content_of(self.context))
         try:
             if given.mode == "keyword" and given.query and given.query.strip():
                 found = await self._by_keywords(search, scope, given.query, given.limit)

@@ -1,4 +1,4 @@
-"""Collections as tools: agents read, write, edit and delete files in those they have enabled."""
+"""Collections as tools: agents find, read, write and delete files in those they have enabled."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -11,6 +11,7 @@ from sinas.context import AppContext
 from sinas.crud.references import closest, matching
 from sinas.kit.json_types import JsonObject
 from sinas.models import Agent, Collection
+from sinas.resources.files.search_tools import SearchCollection, search_tool
 from sinas.resources.files.text_lines import MOST_LINES
 from sinas.resources.files.tool_calls import FileCalls
 from sinas.tools.base import Call, Tool, ToolContext, ToolResult
@@ -69,12 +70,12 @@ class FileTools:
         if not references:
             return ()
         statement = (
-            select(Collection.namespace, Collection.name)
+            select(Collection.id, Collection.namespace, Collection.name)
             .where(matching(Collection, references))
             .order_by(Collection.namespace, Collection.name)
         )
         tools: dict[str, Tool] = {}
-        for namespace, name in (await session.execute(statement)).all():
+        for id_, namespace, name in (await session.execute(statement)).all():
             # Where entries are alike and differ, the lesser right counts.
             places = closest(references, namespace, name)
             may_write = all(entries[place].get("access") == "readwrite" for place in places)
@@ -86,6 +87,16 @@ class FileTools:
                 name=name,
             )
             for tool in _tools(calls, may_write=may_write, taken=tools):
+                tools[tool.name] = tool
+            if _may(context.principal, f"{namespace}/{name}", ["download"]):
+                search = SearchCollection(
+                    context=self._context,
+                    caller=context.principal,
+                    collection_id=id_,
+                    namespace=namespace,
+                    name=name,
+                )
+                tool = search_tool(search, taken=tools)
                 tools[tool.name] = tool
         return tuple(tools.values())
 

@@ -28,6 +28,7 @@ from sinas.models import Collection, File, FileVersion, FileVisibility
 from sinas.resources.collections.service import collection_for
 from sinas.resources.files.blobs import Draft, Written, too_large
 from sinas.resources.files.functions import Approved, ContentFilter, Upload, tell_of_upload
+from sinas.resources.files.index_jobs import index_soon
 from sinas.resources.files.names import another_name
 from sinas.resources.files.repository import by_name, clashing, version_of
 
@@ -163,6 +164,7 @@ class FileUploads:
         await unit.session.flush()
         await unit.session.refresh(file)
         await unit.session.refresh(version)
+        await index_soon(unit, file.id)
         return Stored(collection=collection, file=file, version=version)
 
     async def _existing(

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from sinas.context import AppContext
 from sinas.resources.files import search_queries
-from sinas.resources.files.search_collections import own_or_shared
+from sinas.resources.files.repository import own_or_shared
 from sinas.resources.files.search_queries import Scope
 from tests.fixtures.client import SignIn
 from tests.resources.files.search.world import SearchWorld, names, search

@@ -1,14 +1,15 @@
 """`search_collection_…` as an agent calls it."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from sinas.context import AppContext
-from sinas.models import Collection
-from sinas.resources.files.search_tools import search_tool
-from sinas.resources.files.storage import content_of
-from sinas.tools.base import Call, Failed, Ok, Retry, ToolResult
+from sinas.resources.files.search_tools import SearchCollection
+from sinas.resources.files.tools import FileTools
+from sinas.tools.base import Call, Failed, Ok, Retry, ToolContext, ToolResult
+from tests.factories.chats import make_agent
 from tests.fixtures.client import SignIn
 from tests.resources.files.search.world import SearchWorld
 
@@ -22,10 +23,12 @@ class Caller:
     async def result(self, who: str = "user", **arguments: Any) -> ToolResult:
         user = await self._as.user(who)
         principal = await self._context.authenticator.by_user(user.id)
+        entries = [{"collection": "docs/handbook", "access": "readonly"}]
+        agent = await make_agent(self._context, user, enabled_collections=entries)
+        call = ToolContext(principal=principal, chat_id=uuid4(), agent_input={})
         async with self._context.unit() as unit:
-            collection = await unit.session.get_one(Collection, self._world.collection_id)
-        tool = search_tool(self._context, principal, collection, content_of(self._context))
-        assert tool.name == "search_collection_docs_handbook"
+            tools = await FileTools(self._context).offer(agent, call, unit.session)
+        (tool,) = (one for one in tools if one.name == "search_collection_docs_handbook")
         return await tool.run(Call(key="k", call_id="c", arguments=arguments))
 
     async def __call__(self, who: str = "user", **arguments: Any) -> list[dict[str, Any]]:
@@ -111,5 +114,22 @@ async def test_a_wrong_call_is_told(call: Caller, arguments: dict[str, Any]) -> 
     assert isinstance(await call.result(**arguments), Retry)
 
 
-async def test_without_the_right(call: Caller) -> None:
-    assert isinstance(await call.result("nobody", query="a"), Failed)
+async def test_without_the_right(
+    call: Caller, world: SearchWorld, context: AppContext, as_: SignIn
+) -> None:
+    """It is not offered, and a call of one whose right is gone since is refused."""
+    principal = await context.authenticator.by_user((await as_.user("nobody")).id)
+    agent = await make_agent(
+        context, None, enabled_collections=[{"collection": "*/*", "access": "readwrite"}]
+    )
+    whose = ToolContext(principal=principal, chat_id=uuid4(), agent_input={})
+    async with context.unit() as unit:
+        assert await FileTools(context).offer(agent, whose, unit.session) == ()
+    search = SearchCollection(
+        context=context,
+        caller=principal,
+        collection_id=world.collection_id,
+        namespace="docs",
+        name="handbook",
+    )
+    assert isinstance(await search(Call(key="k", call_id="c", arguments={"query": "a"})), Failed)

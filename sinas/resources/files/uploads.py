@@ -125,8 +125,10 @@ class FileUploads:
         upload = Upload(name=new.name, content_type=new.content_type, metadata=new.metadata or {})
         approved = await filter_.ask(draft, written, upload)
         async with self._context.unit() as unit:
-            stored = await self._commit(unit, collection, approved, new)
+            place = await _reserve(unit.session, collection, approved.written.size_bytes)
+            # Before the version that refers to them: they may be gone.
             await draft.keep(unit, approved.written)
+            stored = await self._commit(unit, collection, place, approved, new)
             await tell_of_upload(
                 self._context,
                 unit,
@@ -138,9 +140,13 @@ class FileUploads:
         return stored
 
     async def _commit(
-        self, unit: Unit, before: Collection, approved: Approved, new: NewContent
+        self,
+        unit: Unit,
+        before: Collection,
+        collection: Collection,
+        approved: Approved,
+        new: NewContent,
     ) -> Stored:
-        collection = await _reserve(unit.session, before, approved.written.size_bytes)
         if collection.content_filter_function != before.content_filter_function:
             raise ConflictError("The collection's content filter changed meanwhile; upload again.")
         _check_rules(collection, new)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -94,15 +94,13 @@ class Indexer:
 
     async def _read(self, begun: Claim, kind: Format) -> Document:
         settings = self._settings
-        content = _at_most(
-            self._content(begun.file_id, begun.version), settings.max_file_mb * 1024 * 1024
-        )
         limits = ReadingLimits(
             max_chars=settings.max_text_chars,
             seconds=settings.read_seconds,
             memory_bytes=settings.read_memory_mb * 1024 * 1024,
         )
-        return await read(kind, content, limits)
+        async with aclosing(self._content(begun.file_id, begun.version)) as content:
+            return await read(kind, _at_most(content, settings.max_file_mb * 1024 * 1024), limits)
 
 
 async def _embedded(embedder: Embedder, chunks: Sequence[Chunk]) -> list[Vector]:

@@ -1,7 +1,7 @@
 """Search in the files of a collection."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -105,10 +105,11 @@ class FileSearch:
             return None
         data = bytearray()
         try:
-            async for piece in self._content(row.id, row.current_version):
-                data += piece
-                if len(data) > _MOST_BYTES_UNREAD:
-                    break
+            async with aclosing(self._content(row.id, row.current_version)) as pieces:
+                async for piece in pieces:
+                    data += piece
+                    if len(data) > _MOST_BYTES_UNREAD:
+                        break
         except (SinasError, OSError):
             return None  # replaced or deleted meanwhile; the index will say what is wrong
         try:

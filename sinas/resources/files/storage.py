@@ -1,6 +1,6 @@
 """The bytes of versions."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TypeAlias
 from uuid import UUID
@@ -11,16 +11,17 @@ from sinas.context import AppContext
 from sinas.models import FileVersion
 from sinas.storage.base import ContentMissingError
 
-Content: TypeAlias = Callable[[UUID, int], AsyncIterator[bytes]]
+Content: TypeAlias = Callable[[UUID, int], AsyncGenerator[bytes, None]]
 
 
 def content_of(context: AppContext) -> Content:
     """How to read the content of a file's version, for whoever has seen that it may be read.
 
-    The pieces raise ContentMissingError where file or version are gone, and StorageError.
+    Whoever does not read to the end closes the pieces: a file or a connection is open behind them.
+    They raise ContentMissingError where file or version are gone, and StorageError.
     """
 
-    async def pieces(file_id: UUID, version: int) -> AsyncIterator[bytes]:
+    async def pieces(file_id: UUID, version: int) -> AsyncGenerator[bytes, None]:
         statement = select(FileVersion.blob_id).where(
             FileVersion.file_id == file_id, FileVersion.version_number == version
         )

@@ -1,7 +1,7 @@
 """The index of a file: from its upload to its end, with everything that can go wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
@@ -132,7 +132,7 @@ async def test_a_version_that_comes_meanwhile_wins(
 ) -> None:
     file_id = await world.upload(await as_.user("user"), "a.txt", "old words", indexed=False)
 
-    async def content(_: UUID, version: int) -> AsyncIterator[bytes]:
+    async def content(_: UUID, version: int) -> AsyncGenerator[bytes, None]:
         yield f"words of version {version}".encode()
         if version == 1:
             await world.replace(file_id, "new content", indexed=False)
@@ -149,7 +149,7 @@ async def test_a_file_that_goes_meanwhile(
 ) -> None:
     file_id = await world.upload(await as_.user("user"), "a.txt", "words", indexed=False)
 
-    async def content(_: UUID, __: int) -> AsyncIterator[bytes]:
+    async def content(_: UUID, __: int) -> AsyncGenerator[bytes, None]:
         yield b"words"
         async with context.unit() as unit:
             await unit.session.execute(delete(File).where(File.id == file_id))
@@ -164,7 +164,7 @@ async def test_who_is_thought_dead_writes_nothing(
 ) -> None:
     file_id = await world.upload(await as_.user("user"), "a.txt", "words", indexed=False)
 
-    async def slow(_: UUID, __: int) -> AsyncIterator[bytes]:
+    async def slow(_: UUID, __: int) -> AsyncGenerator[bytes, None]:
         yield b"of the slow one"
         await age(context, file_id)
         await world.index(file_id)
@@ -253,7 +253,7 @@ async def test_a_model_that_is_down_hides_nothing_from_the_other_modes(
 async def test_a_storage_that_is_down(world: SearchWorld, as_: SignIn, context: AppContext) -> None:
     file_id = await world.upload(await as_.user("user"), "a.txt", "words", indexed=False)
 
-    async def broken(_: UUID, __: int) -> AsyncIterator[bytes]:
+    async def broken(_: UUID, __: int) -> AsyncGenerator[bytes, None]:
         for piece in (b"wo", b"rds"):
             yield piece
             raise OSError("/secret/path is gone")

@@ -28,6 +28,7 @@ from sinas.resources.secrets.resource import RESOURCE as SECRETS
 from sinas.resources.skills.resource import RESOURCE as SKILLS
 from sinas.resources.stores.resource import RESOURCE as STORES
 from sinas.resources.system.resource import RESOURCE as SYSTEM
+from sinas.resources.templates.resource import RESOURCE as TEMPLATES
 from sinas.resources.usage.resource import RESOURCE as USAGE
 from sinas.resources.users.resource import RESOURCE as USERS
 from sinas.resources.webhooks.resource import RESOURCE as WEBHOOKS
@@ -60,6 +61,7 @@ RESOURCES: tuple[Resource, ...] = (
     SKILLS,
     STORES,
     SYSTEM,
+    TEMPLATES,
     USERS,
     WEBHOOKS,
     USAGE,

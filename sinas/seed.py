@@ -7,6 +7,7 @@ from sinas.context import AppContext
 from sinas.resources.agents.seed import seed_default_agent
 from sinas.resources.llm_providers.seed import seed_local_provider
 from sinas.resources.roles.seed import seed_roles
+from sinas.resources.templates.seed import seed_login_code
 from sinas.resources.users.seed import seed_superadmin
 
 # Any number known to all API processes will do; migrations use another.
@@ -24,4 +25,5 @@ async def seed(context: AppContext) -> None:
         email = superadmin_email(context.settings)
         await seed_superadmin(unit, email)
         await seed_default_agent(unit, email)
+        await seed_login_code(unit)
         await seed_local_provider(unit, context.settings.core.local_model_url)

@@ -30,7 +30,7 @@ class RateLimiter:
                 pipe.ttl(name)
                 _, count, seconds_left = await pipe.execute()
         except RedisError as error:
-            raise UnavailableError("Signing in is not possible right now; try again.") from error
+            raise UnavailableError("Requests cannot be counted right now; try again.") from error
         if count > maximum:
             raise RateLimitedError(
                 "Too many requests. Please try again later.",

@@ -1,31 +1,35 @@
 """Sending mail over SMTP, in two steps: reach the server, then hand over a message."""
 
-from dataclasses import dataclass
-from email.message import EmailMessage
-from typing import Literal
+from typing import Literal, Protocol
 
-from aiosmtplib import SMTP, SMTPException
+from aiosmtplib import SMTP, SMTPException, SMTPRecipientsRefused, SMTPResponseException
 
 from sinas.errors import UnavailableError
+from sinas.kit.mail_message import Mail, message_bytes, wire_address
 
 _TIMEOUT_SECONDS = 10.0
+# Saying goodbye is politeness: the mail is sent, or is not, by then.
+_GOODBYE_SECONDS = 2.0
 _IMPLICIT_TLS_PORT = 465
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailServer:
-    """Where mail goes out.
+class _Secret(Protocol):
+    def get_secret_value(self) -> str: ...
 
-    Attributes:
-        port: 465 means TLS from the first byte.
-        starttls: `auto` upgrades where the server offers it.
-    """
 
-    host: str
-    port: int
-    user: str
-    password: str
-    starttls: Literal["auto", "never"]
+class MailServer(Protocol):
+    """Where mail goes out. Port 465 means TLS from the first byte; `auto` upgrades if offered."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def password(self) -> _Secret: ...
+    @property
+    def starttls(self) -> Literal["auto", "never"]: ...
 
 
 class MailConnection:
@@ -33,23 +37,34 @@ class MailConnection:
 
     def __init__(self, client: SMTP) -> None:
         self._client = client
+        # Whether an answer is outstanding: a goodbye would wait for it.
+        self._is_waiting = False
 
-    async def send(self, message: EmailMessage) -> None:
-        """Hand over one message and hang up.
+    async def send(self, mail: Mail) -> None:
+        """Hand over one message.
 
         Raises:
-            SMTPException: The server refused the sender, a recipient or the text.
+            SMTPException: The server refused the sender, the recipient or the text.
+            OSError: The connection broke.
         """
+        sender, recipient = wire_address(mail.sender), wire_address(mail.to)
+        message = message_bytes(mail)
+        self._is_waiting = True
         try:
-            await self._client.send_message(message)
-        finally:
-            await self.close()
+            await self._client.sendmail(sender, [recipient], message)
+            self._is_waiting = False
+        except (SMTPResponseException, SMTPRecipientsRefused):
+            self._is_waiting = False
+            raise
 
     async def close(self) -> None:
         """Hang up; a server that is gone already is no error."""
         try:
-            await self._client.quit()
+            if not self._is_waiting:
+                await self._client.quit(timeout=_GOODBYE_SECONDS)
         except (SMTPException, OSError):
+            pass  # it hears nothing more from us either way
+        finally:
             self._client.close()
 
 
@@ -66,7 +81,7 @@ async def open_mail(server: MailServer) -> MailConnection:
         use_tls=server.port == _IMPLICIT_TLS_PORT,
         start_tls=False if server.starttls == "never" else None,
         username=server.user or None,
-        password=server.password or None,
+        password=server.password.get_secret_value() or None,
     )
     try:
         await client.connect()
@@ -77,4 +92,7 @@ async def open_mail(server: MailServer) -> MailConnection:
             "the operator to check the SMTP_* settings.",
             retry_after_seconds=60,
         ) from error
+    except BaseException:
+        client.close()
+        raise
     return MailConnection(client)

@@ -1,36 +1,35 @@
-"""Templates of users (prompts, parameters, status texts): Jinja2 without a way out.
+"""Templates of users (prompts, parameters, status texts, mail): Jinja2 without a way out.
 
 Templates see JSON values only. Attributes that lead to Python's insides are refused by Jinja's
-sandbox; what it lets through but would fill the memory of the process is refused here.
+sandbox; what it lets through but would take the process's time or memory is counted and ended.
 """
 
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
+from types import TracebackType
 from typing import Any
 
-from jinja2 import ChainableUndefined, StrictUndefined, Template, Undefined
+from jinja2 import ChainableUndefined, StrictUndefined, Template
 from jinja2.exceptions import TemplateError as JinjaError
 from jinja2.exceptions import TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from typing_extensions import override
 
-from sinas.errors import InvalidInputError
+from sinas.kit.template_environment import BoundedEnvironment
+from sinas.kit.template_meter import TemplateError, metered
+
+__all__ = [
+    "TemplateError",
+    "check_document",
+    "check_template",
+    "render",
+    "render_document",
+    "render_lenient",
+]
 
 MAX_OUTPUT_CHARS = 1_000_000
-_MAX_REPEATED = 100_000
-_MAX_EXPONENT = 64
-# Methods of str that make a long text out of a number.
-_GROWING = frozenset(
-    {"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill", "translate"}
-)
-
-
-class TemplateError(InvalidInputError):
-    """A template that cannot be parsed or rendered; the message says why and where."""
-
-    code = "template_error"
-
+# As Jinja names templates that were not loaded from a file.
+_FILE = "<template>"
 
 _is_lacking: ContextVar[bool] = ContextVar("is_lacking", default=False)
 
@@ -49,58 +48,21 @@ class _Blank(ChainableUndefined):
         return iter(())
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def __init__(self, undefined: type[Undefined]) -> None:
-        super().__init__(undefined=undefined, autoescape=False, keep_trailing_newline=True)
-        del self.globals["lipsum"]
-        for name in ("center", "format", "indent", "wordwrap"):
-            del self.filters[name]
-
-    @override
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        if isinstance(obj, str) and attr in _GROWING:
-            return False
-        return super().is_safe_attribute(obj, attr, value)
-
-    @override
-    def wrap_str_format(self, value: Any) -> None:
-        """Jinja would let `str.format` through in a guarded form that still pads without end."""
-
-    @override
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "**" and not (_is_small(left) and _is_small(right)):
-            raise TemplateError(f"Only numbers up to {_MAX_EXPONENT} may be raised to a power.")
-        if operator == "%" and isinstance(left, str | bytes):
-            raise TemplateError("Texts cannot be formatted with %; join them with ~.")
-        if operator == "*" and _repeated_length(left, right) > _MAX_REPEATED:
-            raise TemplateError(f"Repeating makes more than {_MAX_REPEATED} items.")
-        return super().call_binop(context, operator, left, right)
-
-
-def _is_small(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) <= _MAX_EXPONENT
-
-
-def _repeated_length(left: object, right: object) -> int:
-    for sequence, count in ((left, right), (right, left)):
-        if isinstance(sequence, str | bytes | list | tuple) and isinstance(count, int):
-            return len(sequence) * count
-    return 0
-
-
-_STRICT = _Environment(StrictUndefined)
-_LENIENT = _Environment(_Blank)
+_STRICT = BoundedEnvironment(StrictUndefined, escapes=False, trims=False)
+_LENIENT = BoundedEnvironment(_Blank, escapes=False, trims=False)
+_TEXT = BoundedEnvironment(StrictUndefined, escapes=False, trims=True)
+_HTML = BoundedEnvironment(StrictUndefined, escapes=True, trims=True)
 
 
 @lru_cache(maxsize=512)
-def _parsed(text: str, environment: _Environment = _STRICT) -> Template:
+def _parsed(text: str, environment: BoundedEnvironment = _STRICT) -> Template:
     try:
         return environment.from_string(text)
     except TemplateSyntaxError as error:
         raise TemplateError(f"Template, line {error.lineno}: {error.message}") from None
-    except (JinjaError, RecursionError) as error:
+    except RecursionError:
+        raise TemplateError("Template: it is nested too deeply.") from None
+    except Exception as error:  # noqa: BLE001 - Python's compiler has limits and errors of its own
         raise TemplateError(f"Template: {error}") from None
 
 
@@ -111,6 +73,11 @@ def check_template(text: str) -> None:
         TemplateError: It does not; the message names the line.
     """
     _parsed(text)
+
+
+def check_document(text: str, *, is_html: bool) -> None:
+    """As `check_template`, for what `render_document` fills in."""
+    _parsed(text, _HTML if is_html else _TEXT)
 
 
 def render(text: str, variables: Mapping[str, object]) -> str:
@@ -136,15 +103,52 @@ def render_lenient(text: str, variables: Mapping[str, object]) -> tuple[str, boo
         _is_lacking.reset(token)
 
 
+def render_document(text: str, variables: Mapping[str, object], *, is_html: bool) -> str:
+    """Fill a part of a document in, as `render`; lines that hold only tags leave no empty line.
+
+    Of HTML, what is filled in is escaped unless the template says `|safe`.
+
+    Raises:
+        TemplateError: As `render`.
+    """
+    return _filled(_parsed(text, _HTML if is_html else _TEXT), variables)
+
+
 def _filled(template: Template, variables: Mapping[str, object]) -> str:
     try:
-        return "".join(_bounded(template.generate(dict(variables))))
-    except TemplateError:
-        raise
+        with metered():
+            filled = "".join(_bounded(template.generate(dict(variables))))
+        _check_text(filled)
+    except TemplateError as error:
+        raise TemplateError(f"{_place(error)}{error.message}") from None
     except JinjaError as error:
-        raise TemplateError(f"Template: {error.message or type(error).__name__}") from None
+        raise TemplateError(f"{_place(error)}{error.message or type(error).__name__}") from None
+    except RecursionError as error:
+        raise TemplateError(f"{_place(error)}It calls itself too often.") from None
     except Exception as error:  # noqa: BLE001 - a user's expression can raise anything
-        raise TemplateError(f"Template: {type(error).__name__}: {error}") from None
+        raise TemplateError(f"{_place(error)}{type(error).__name__}: {error}") from None
+    return filled
+
+
+def _check_text(text: str) -> None:
+    """Refuse what escapes in a template's own texts can make, and no database or wire takes."""
+    if "\x00" in text:
+        raise TemplateError("The template makes a NUL character.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise TemplateError("The template makes text that is not valid Unicode.") from None
+
+
+def _place(error: Exception) -> str:
+    """Where in the template it happened: `Template, line 3: `."""
+    line = 0
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == _FILE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"Template, line {line}: " if line else "Template: "
 
 
 def _bounded(parts: Iterator[str]) -> Iterator[str]:

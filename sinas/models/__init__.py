@@ -50,6 +50,7 @@ from sinas.models.llm import LlmProvider
 from sinas.models.memory import Skill, State, StateVisibility, Store
 from sinas.models.search import FileChunk, FileIndex, IndexStatus
 from sinas.models.secrets import Secret, SecretVisibility
+from sinas.models.templates import Template
 from sinas.models.triggers import (
     DeliveryStatus,
     HttpMethod,
@@ -115,6 +116,7 @@ __all__ = [
     "StateVisibility",
     "Store",
     "TargetType",
+    "Template",
     "ToolCall",
     "ToolCallStatus",
     "ToolGrant",

@@ -147,6 +147,9 @@ class AuthSettings(Group):
     rate_limit_login_ip_max: int = Field(10, description="Logins per client address and window.")
     rate_limit_login_email_max: int = Field(5, description="Logins per e-mail and window.")
     rate_limit_otp_ip_max: int = Field(10, description="Code checks per client address and window.")
+    rate_limit_email_max: int = Field(
+        100, description="Mails made of templates per sending user and window."
+    )
     trusted_proxies: str = Field(
         "127.0.0.1,::1",
         description="Comma list of addresses or networks whose X-Forwarded-For is believed.",
@@ -169,7 +172,7 @@ class MailSettings(Group):
     port: int = Field(587, description="SMTP port; 465 means implicit TLS.")
     user: str = Field("", description="SMTP user.")
     password: SecretStr = Field(SecretStr(""), description="SMTP password.")
-    domain: str = Field("", description="Codes are sent from login@domain.")
+    domain: str = Field("", description="Codes are sent from login@domain, other mail from it too.")
     starttls: Literal["auto", "never"] = Field(
         "auto", description="`auto` upgrades to TLS where the server offers it."
     )

@@ -27,11 +27,11 @@ async def driver() -> AsyncIterator[DriverProcess]:
 
 @pytest.fixture
 async def open_sdk(driver: DriverProcess, live: str) -> AsyncIterator[OpenSdk]:
-    """`sdk = await open_sdk(token=…)`: a client of the server under test."""
+    """`sdk = await open_sdk(token=…)`: a client of the server under test, or of another one."""
     opened: list[Sdk] = []
 
-    async def open_one(**arguments: Any) -> Sdk:
-        sdk = Sdk(driver, await driver.do("open", base_url=live, **arguments))
+    async def open_one(*, at: str = live, **arguments: Any) -> Sdk:
+        sdk = Sdk(driver, await driver.do("open", base_url=at, **arguments))
         opened.append(sdk)
         return sdk
 

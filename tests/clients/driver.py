@@ -15,7 +15,10 @@ import typing
 from typing import Any
 
 sinas: Any = importlib.import_module("sinas")
-APIS = ("auth", "state", "chats", "webhooks", "executions", "functions", "agents", "batches")
+APIS = (
+    *("auth", "state", "chats", "webhooks", "executions", "functions", "agents", "batches"),
+    "templates",
+)
 
 
 class Driver:

@@ -24,6 +24,7 @@ from tests.factories.llm import make_provider
 from tests.factories.memory import make_skill, make_state, make_store
 from tests.factories.schedules import make_schedule
 from tests.factories.secrets import make_secret
+from tests.factories.templates import make_template
 from tests.factories.triggers import make_trigger
 from tests.factories.usage import make_budget
 from tests.factories.webhooks import make_delivery, make_webhook
@@ -33,6 +34,8 @@ MARK = "4f1c-only-for-its-owner"
 NAMESPACE = "world"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {}}
 CODE = f"def handler(input_data, context):\n    return {{'mark': '{MARK}'}}\n"
+
+MAIL = {"to": "someone@example.com", "variables": {}}
 
 # A body each operation accepts. `{owner}` and the like are filled from the world's parameters.
 BODIES: dict[tuple[str, str], dict[str, Any]] = {
@@ -121,6 +124,13 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
         "content": "Text",
     },
     ("POST", "/api/v1/stores"): {"namespace": NAMESPACE, "name": "new"},
+    ("POST", "/api/v1/templates"): {
+        "namespace": NAMESPACE,
+        "name": "new",
+        "html_content": "<p>Text</p>",
+    },
+    ("POST", "/templates/{namespace}/{name}/email"): MAIL,
+    ("POST", "/templates/{template_id}/send"): MAIL,
     ("POST", "/api/v1/users"): {"email": "new@example.com"},
     ("POST", "/api/v1/webhooks"): {
         "path": "new",
@@ -204,6 +214,7 @@ def nowhere() -> World:
             "budget_id",
             "delivery_id",
             "state_id",
+            "template_id",
         ),
     )
     names = (
@@ -312,6 +323,9 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     state = await make_state(context, store, owner, "key", {"note": MARK})
     collection = await make_collection(context, owner, namespace=NAMESPACE, name="files")
     file = await make_file(context, collection, owner, "note.txt", MARK.encode())
+    template = await make_template(
+        context, owner, MARK, namespace=NAMESPACE, name="template", description=MARK
+    )
     role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
     key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
     return World(
@@ -339,6 +353,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             # Without a signature: who has an address that is signed needs no other right.
             "token": str(file.id),
             "state_id": str(state.id),
+            "template_id": str(template.id),
             "connection_id": str(connection.id),
             "table": "worlds_table",
             "view": "no-view",
@@ -362,5 +377,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "/api/v1/skills": {"name": skill.name},
             "/api/v1/stores": {"name": store.name},
             "/stores": {"name": store.name},
+            "/api/v1/templates": {"name": template.name},
+            "/templates": {"name": template.name},
         },
     )

@@ -35,7 +35,7 @@ def test_rendering(text: str, variables: dict[str, Any], result: str) -> None:
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ a.__init__.__globals__ }}", ""),
         ("{{ xs.append(1) }}", "unsafe"),
-        ("{{ 'x' * 10**9 }}", "100000"),
+        ("{{ 'x' * 10**9 }}", "too much"),
         ("{{ 9 ** 9 ** 9 }}", "power"),
         ("{{ '%1000000000d' % 1 }}", "formatted"),
         ("{{ 'x'.ljust(10**9) }}", "unsafe"),

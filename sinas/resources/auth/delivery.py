@@ -6,21 +6,28 @@ and the part that only known addresses have (the message itself) runs beside the
 failure is logged, and its time is not seen.
 """
 
-from email.message import EmailMessage
+import asyncio
 from typing import Protocol
 
 import structlog
 from aiosmtplib import SMTPException
 
-from sinas.errors import UnavailableError
-from sinas.kit.mail import MailConnection, MailServer, open_mail
-from sinas.settings import MailSettings, Settings
+from sinas.context import AppContext
+from sinas.errors import InvalidInputError, UnavailableError
+from sinas.kit.mail import MailConnection, open_mail
+from sinas.kit.mail_message import Mail
+from sinas.models import Template
+from sinas.resources.templates.service import (
+    filled_login_code,
+    login_code_template,
+)
 
 log = structlog.get_logger(__name__)
 
 LOGIN_CODE = "auth.login_code"
 LOGIN_UNKNOWN = "auth.login_unknown"
 MAIL_FAILED = "auth.mail_failed"
+TEMPLATE_FAILED = "auth.mail_template_failed"
 
 
 class Delivery(Protocol):
@@ -35,16 +42,20 @@ class Delivery(Protocol):
         ...
 
 
-async def open_delivery(settings: Settings) -> Delivery:
+async def open_delivery(context: AppContext) -> Delivery:
     """The way codes take on this installation.
 
     Raises:
         UnavailableError: The mail server does not answer, or production has none.
     """
+    settings = context.settings
     mail = settings.mail
     if mail.host and mail.domain:
-        connection = await open_mail(_server(mail))
-        return MailDelivery(connection, mail.domain, settings.auth.otp_expire_minutes)
+        async with context.statement_sessions() as session:
+            template = await login_code_template(session)
+        connection = await open_mail(mail)
+        sender = f"login@{mail.domain}"
+        return MailDelivery(connection, template, sender, settings.auth.otp_expire_minutes)
     if settings.is_production:
         raise UnavailableError(
             "This installation cannot send login codes: the operator has to set SMTP_HOST and "
@@ -57,38 +68,44 @@ async def open_delivery(settings: Settings) -> Delivery:
 class MailDelivery:
     """Sends the code over a connection that is already open."""
 
-    def __init__(self, connection: MailConnection, domain: str, minutes: int) -> None:
+    def __init__(
+        self, connection: MailConnection, template: Template, sender: str, minutes: int
+    ) -> None:
         self._connection = connection
-        self._domain = domain
+        self._template = template
+        self._sender = sender
         self._minutes = minutes
 
     async def finish(self, email: str, code: str | None) -> None:
         """Send one message, or hang up."""
-        if code is None:
-            await self.close()
-            return
         try:
-            await self._connection.send(self._message(email, code))
-        except (SMTPException, OSError) as error:
+            if code is not None:
+                mail = await asyncio.to_thread(self._mail, email, code)
+                await self._connection.send(mail)
+        except (SMTPException, OSError, InvalidInputError) as error:
             log.warning(MAIL_FAILED, email=email, error=str(error))
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Hang up."""
         await self._connection.close()
 
-    def _message(self, email: str, code: str) -> EmailMessage:
-        message = EmailMessage()
-        message["Subject"] = "Your Sinas login code"
-        message["From"] = f"Sinas <login@{self._domain}>"
-        message["To"] = email
-        # Keeps out-of-office replies away.
-        message["Auto-Submitted"] = "auto-generated"
-        message.set_content(
-            f"Your login code is {code}\n\n"
-            f"It works once, within {self._minutes} minutes. If you did not try to log in, "
-            "ignore this mail: without the code nobody can.\n"
+    def _mail(self, email: str, code: str) -> Mail:
+        try:
+            found = filled_login_code(self._template, code, email, self._minutes)
+        except InvalidInputError as error:
+            # A template that somebody broke must not keep everybody out, them included.
+            log.warning(TEMPLATE_FAILED, error=error.message)
+            found = filled_login_code(None, code, email, self._minutes)
+        return Mail(
+            sender=self._sender,
+            sender_name="Sinas",
+            to=email,
+            subject=found.title or "Your Sinas login code",
+            text=found.readable_text,
+            html=found.html,
         )
-        return message
 
 
 class LogDelivery:
@@ -103,13 +120,3 @@ class LogDelivery:
 
     async def close(self) -> None:
         """Nothing is open."""
-
-
-def _server(mail: MailSettings) -> MailServer:
-    return MailServer(
-        host=mail.host,
-        port=mail.port,
-        user=mail.user,
-        password=mail.password.get_secret_value(),
-        starttls=mail.starttls,
-    )

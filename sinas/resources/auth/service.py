@@ -76,7 +76,7 @@ class SignInService:
         # The client first: who is over their own limit must not use up the address's.
         await self._limits.hit(f"login:ip:{self._client}", self._auth.rate_limit_login_ip_max)
         await self._limits.hit(f"login:email:{email}", self._auth.rate_limit_login_email_max)
-        delivery = await open_delivery(self._context.settings)
+        delivery = await open_delivery(self._context)
         try:
             session_id, code = await self._open_session(email)
         except BaseException:

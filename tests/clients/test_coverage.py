@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.clients.sdk import DriverProcess
 
-# There is no identity provider to exchange tokens with yet.
-NOT_SERVED = {"auth.external_auth"}
+# There is no identity provider to exchange tokens with yet, and no search in files.
+NOT_SERVED = {"auth.external_auth", "files.search"}
 
 
 async def test_every_method_is_called(driver: DriverProcess) -> None:

@@ -27,6 +27,7 @@ ROWS = (
     "p02_function_rate",
     "p03_function_p99",
     "shared_call",
+    "connector_call",
     "p04_queue_start",
     "p05_pool_miss",
     "p07_first_content",

@@ -10,6 +10,7 @@ from sinas.resources.budgets.resource import RESOURCE as BUDGETS
 from sinas.resources.chats.resource import RESOURCE as CHATS
 from sinas.resources.code.resource import RESOURCE as CODE
 from sinas.resources.collections.resource import RESOURCE as COLLECTIONS
+from sinas.resources.connectors.resource import RESOURCE as CONNECTORS
 from sinas.resources.database_connections.resource import RESOURCE as DATABASE_CONNECTIONS
 from sinas.resources.database_triggers.resource import RESOURCE as DATABASE_TRIGGERS
 from sinas.resources.dependencies.resource import RESOURCE as DEPENDENCIES
@@ -45,6 +46,7 @@ RESOURCES: tuple[Resource, ...] = (
     COLLECTIONS,
     DATABASE_CONNECTIONS,
     DATABASE_TRIGGERS,
+    CONNECTORS,
     DEPENDENCIES,
     EXECUTIONS,
     FILES,

@@ -136,7 +136,8 @@ async def open_stack() -> AsyncIterator[Stack]:
             platform = Platform(Path(data_dir)) if data_dir else None
         else:
             data = stack.enter_context(data_directory())
-            up = Up(data)
+            # Connectors of rows go to servers on this machine.
+            up = Up(data, EGRESS_ALLOW_HOSTS="127.0.0.1")
             stack.callback(up.end)
             await up.wait_ready()
             server = Server.of(f"http://127.0.0.1:{up.port}", up.key())

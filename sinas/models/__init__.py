@@ -16,6 +16,7 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
+from sinas.models.connectors import Connector, ConnectorOperation, ConnectorToken
 from sinas.models.database_triggers import DatabaseTrigger
 from sinas.models.databases import (
     DatabaseAnnotation,
@@ -79,6 +80,9 @@ __all__ = [
     "CallbackStatus",
     "Chat",
     "Collection",
+    "Connector",
+    "ConnectorOperation",
+    "ConnectorToken",
     "DatabaseAnnotation",
     "DatabaseConnection",
     "DatabaseTrigger",

@@ -1,9 +1,11 @@
 """Secrets: what connectors and shared-pool functions use and nobody reads back."""
 
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from sinas.db.base import Base, IdMixin, TimestampMixin
@@ -17,7 +19,12 @@ class SecretVisibility(StrEnum):
 
 
 class Secret(IdMixin, TimestampMixin, Base):
-    """One secret. `value_encrypted` is Fernet text and never leaves the server."""
+    """One secret. `value_encrypted` is Fernet text and never leaves the server.
+
+    Attributes:
+        allowed_hosts: Hosts (and `.suffixes`) that any connector may send it to, and the only
+            ones; None where the connector's owner decides.
+    """
 
     __tablename__ = "secrets"
     __table_args__ = (
@@ -41,3 +48,4 @@ class Secret(IdMixin, TimestampMixin, Base):
     description: Mapped[str | None]
     visibility: Mapped[SecretVisibility]
     value_encrypted: Mapped[str]
+    allowed_hosts: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))

@@ -56,6 +56,12 @@ class CoreSettings(Group):
         "and public URLs of files begin with it. Empty means that they begin with "
         "SINAS_INTERNAL_API_URL.",
     )
+    public_url: str = Field(
+        "",
+        validation_alias=AliasChoices("SINAS_PUBLIC_URL", "public_url"),
+        description="Base URL browsers reach the API at, where services send them back to once "
+        "users allowed a connector; empty means the address of the request.",
+    )
     local_model_url: str = Field(
         "",
         validation_alias=AliasChoices("SINAS_LOCAL_MODEL_URL", "local_model_url"),
@@ -149,6 +155,11 @@ class AuthSettings(Group):
     rate_limit_otp_ip_max: int = Field(10, description="Code checks per client address and window.")
     rate_limit_email_max: int = Field(
         100, description="Mails made of templates per sending user and window."
+    )
+    oauth_bind_browser_session: bool = Field(
+        True,
+        description="Whether users have to allow connectors (OAuth 2.0) in the browser that asked "
+        "for it. Without, somebody could have another person allow what they get.",
     )
     trusted_proxies: str = Field(
         "127.0.0.1,::1",

@@ -10,6 +10,7 @@ from starlette.routing import Mount
 # Open to everybody, each for a reason; all are in the runtime API.
 PUBLIC_ROUTES: dict[tuple[str, str], str] = {
     ("GET", "/health"): "load balancers have no credentials; it tells nothing about the data",
+    ("GET", "/connectors/oauth/callback"): "a browser comes back without credentials; `state` says",
     ("POST", "/auth/login"): "the way to credentials",
     ("POST", "/auth/verify-otp"): "the way to credentials",
     ("POST", "/auth/external-auth"): "the way to credentials",

@@ -16,6 +16,7 @@ from tests.contract.routes import Operation
 from tests.factories.artifacts import make_artifact, make_dependency
 from tests.factories.batches import make_batch
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
+from tests.factories.connectors import make_connector
 from tests.factories.databases import make_annotation, make_connection, make_query
 from tests.factories.files import make_collection, make_file
 from tests.factories.functions import make_execution, make_function
@@ -34,6 +35,8 @@ MARK = "4f1c-only-for-its-owner"
 NAMESPACE = "world"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {}}
 CODE = f"def handler(input_data, context):\n    return {{'mark': '{MARK}'}}\n"
+# With a space in front: what begins with a brace is filled in.
+DOCUMENT = ' {"openapi": "3.0.3", "info": {"title": "T", "version": "1"}, "paths": {}}'
 
 MAIL = {"to": "someone@example.com", "variables": {}}
 
@@ -43,6 +46,14 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/api-keys"): {"name": "new"},
     ("POST", "/api/v1/budgets"): {"name": "new", "limit_tokens": 1000},
     ("POST", "/api/v1/collections"): {"namespace": NAMESPACE, "name": "new"},
+    ("POST", "/api/v1/connectors"): {
+        "namespace": NAMESPACE,
+        "name": "new",
+        "base_url": "https://example.com",
+    },
+    ("POST", "/api/v1/connectors/parse-openapi"): {"spec": DOCUMENT},
+    ("POST", "/api/v1/connectors/{namespace}/{name}/import-openapi"): {"spec": DOCUMENT},
+    ("POST", "/api/v1/connectors/{namespace}/{name}/test/{operation_name}"): {"parameters": {}},
     ("POST", "/api/v1/containers/scale"): {"target": 1},
     ("POST", "/api/v1/dependencies"): {"package_name": "new"},
     ("POST", "/api/v1/database-connections"): {
@@ -232,6 +243,7 @@ def nowhere() -> World:
         "collection",
         "filename",
         "token",
+        "operation_name",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
 
@@ -326,6 +338,9 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     template = await make_template(
         context, owner, MARK, namespace=NAMESPACE, name="template", description=MARK
     )
+    connector = await make_connector(
+        context, owner, namespace=NAMESPACE, name="connector", description=MARK
+    )
     role = await make_role(context, ["sinas.agents.read:own"], name="worlds-role")
     key, _ = await make_api_key(context, owner, permissions={f"custom.{MARK}.read:own": True})
     return World(
@@ -352,6 +367,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "filename": file.name,
             # Without a signature: who has an address that is signed needs no other right.
             "token": str(file.id),
+            "operation_name": "do",
             "state_id": str(state.id),
             "template_id": str(template.id),
             "connection_id": str(connection.id),
@@ -364,6 +380,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "/api/v1/agents": {"name": agent.name},
             "/api/v1/database-connections": {"name": connection.name},
             "/api/v1/collections": {"name": collection.name},
+            "/api/v1/connectors": {"name": connector.name},
             "/api/v1/functions": {"name": function.name},
             "/functions": {"name": function.name},
             "/api/v1/llm-providers": {"name": provider.name},

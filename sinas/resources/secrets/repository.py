@@ -1,6 +1,7 @@
 """SQL of secrets: what callers may see, and what code that runs for a user may use."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, false, func, or_, select, text, true
@@ -19,6 +20,16 @@ _USABLE = (
     select(Secret.name, Secret.value_encrypted)
     .where(or_(_shared, and_(_private, Secret.user_id == bindparam("of_user"))))
     .order_by(Secret.visibility.desc())
+)
+# One of them with where it may go, the one that counts first.
+_SENDABLE = (
+    select(Secret.value_encrypted, Secret.visibility, Secret.allowed_hosts)
+    .where(
+        Secret.name == bindparam("name"),
+        or_(_shared, and_(_private, Secret.user_id == bindparam("of_user"))),
+    )
+    .order_by(Secret.visibility)
+    .limit(1)
 )
 _USABLE_NAMED = _USABLE.where(Secret.name.in_(bindparam("names", expanding=True)))
 
@@ -64,7 +75,7 @@ class SecretRepository(Repository[Secret]):
         name: str,
         visibility: SecretVisibility,
         encrypted: str,
-        changes: dict[str, str | None],
+        changes: dict[str, Any],
     ) -> Secret:
         """Insert, or replace value and `changes` of the one that is there, in one statement."""
         row = insert(Secret).values(
@@ -96,3 +107,10 @@ async def usable(
     if names is None:
         return (await session.execute(_USABLE, {"of_user": user_id})).all()
     return (await session.execute(_USABLE_NAMED, {"of_user": user_id, "names": list(names)})).all()
+
+
+async def sendable(
+    session: AsyncSession, user_id: UUID, name: str
+) -> Row[str, SecretVisibility, list[Any] | None] | None:
+    """Ciphertext, kind and allowed hosts of the secret that work of a user means by a name."""
+    return (await session.execute(_SENDABLE, {"of_user": user_id, "name": name})).first()

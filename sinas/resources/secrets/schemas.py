@@ -25,6 +25,21 @@ Value = Annotated[
     Field(description="Stored encrypted, never returned."),
 ]
 
+AllowedHosts = Annotated[
+    list[
+        Annotated[
+            str,
+            Field(max_length=255, pattern=r"^\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"),
+        ]
+    ],
+    Field(
+        max_length=50,
+        description="Hosts, or `.suffixes` of hosts, that connectors may send it to, and no "
+        "others. Null: to those of connectors whose owner it belongs to, or who may change shared "
+        "secrets.",
+    ),
+]
+
 
 class SecretCreate(Input):
     """A new secret, or a new value of the one that has this name and visibility."""
@@ -40,6 +55,7 @@ class SecretCreate(Input):
         "`sinas.secrets.create:all`; `private` is for the caller's alone and overrides the "
         "shared one of its name there.",
     )
+    allowed_hosts: AllowedHosts | None = None
 
 
 class SecretUpdate(Input):
@@ -47,6 +63,7 @@ class SecretUpdate(Input):
 
     value: Value | None = None
     description: str | None = None
+    allowed_hosts: AllowedHosts | None = None
 
 
 class SecretRead(Stamped):
@@ -56,3 +73,4 @@ class SecretRead(Stamped):
     description: str | None
     visibility: SecretVisibility
     user_id: UUID
+    allowed_hosts: list[str] | None

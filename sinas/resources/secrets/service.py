@@ -1,16 +1,23 @@
 """Rules of secrets: values only go in, and what everybody's code uses only admins change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.principal import Principal
 from sinas.db.unit import Unit
-from sinas.errors import ConfigurationError, ForbiddenError, NotFoundError, UnavailableError
+from sinas.errors import (
+    BadRequestError,
+    ConfigurationError,
+    ForbiddenError,
+    NotFoundError,
+    UnavailableError,
+)
 from sinas.kit.crypto import Cipher
 from sinas.models import Secret, SecretVisibility
-from sinas.resources.secrets.repository import SecretRepository, usable
+from sinas.resources.secrets.repository import SecretRepository, sendable, usable
 from sinas.resources.secrets.schemas import SecretCreate, SecretUpdate
 
 
@@ -47,9 +54,11 @@ class SecretService:
         """
         if data.visibility is SecretVisibility.SHARED:
             self._require_all("create", data.name)
-        changes = (
-            {"description": data.description} if "description" in data.model_fields_set else {}
-        )
+        changes: dict[str, Any] = {
+            name: getattr(data, name)
+            for name in ("description", "allowed_hosts")
+            if name in data.model_fields_set
+        }
         encrypted = self.cipher.encrypt(data.value.get_secret_value())
         return await self.rows.put(data.name, data.visibility, encrypted, changes)
 
@@ -66,6 +75,8 @@ class SecretService:
             row.value_encrypted = self.cipher.encrypt(data.value.get_secret_value())
         if "description" in data.model_fields_set:
             row.description = data.description
+        if "allowed_hosts" in data.model_fields_set:
+            row.allowed_hosts = data.allowed_hosts
         # For `updated_at`, which is the database's.
         await self.unit.session.flush()
         await self.unit.session.refresh(row)
@@ -129,6 +140,53 @@ async def secret_value(
         UnreadableSecretError: It cannot be decrypted.
     """
     return (await secret_values(session, cipher, user_id, [name])).get(name)
+
+
+async def secret_for_host(
+    session: AsyncSession,
+    cipher: Cipher,
+    user_id: UUID,
+    name: str,
+    host: str,
+    *,
+    trusts: Callable[[SecretVisibility], bool],
+) -> str:
+    """The plain value of a secret that work of a user is about to send to `host`.
+
+    Args:
+        session: Read from.
+        cipher: What it is decrypted with.
+        user_id: Whose work.
+        name: Their private one of this name, else the shared one.
+        host: Where it would go.
+        trusts: Whether whoever chose the host may send a secret of that kind there, which is
+            asked where the secret itself names no hosts.
+
+    Raises:
+        BadRequestError: There is no such secret.
+        ForbiddenError: It may not be sent there.
+        UnreadableSecretError: It cannot be decrypted.
+    """
+    found = await sendable(session, user_id, name)
+    if found is None:
+        raise BadRequestError(
+            f"There is no secret '{name}': store it, shared or as a private one of yours."
+        )
+    encrypted, visibility, hosts = found
+    if hosts is None:
+        may = trusts(visibility)
+    else:
+        may = any(_covers(str(entry).lower(), host.lower().rstrip(".")) for entry in hosts)
+    if not may:
+        raise ForbiddenError(
+            f"The secret '{name}' may not be sent to '{host}'. Whoever may change the secret can "
+            f"add '{host}' to its allowed_hosts."
+        )
+    return _plain(cipher, name, encrypted)
+
+
+def _covers(entry: str, host: str) -> bool:
+    return host == entry or (entry.startswith(".") and host.endswith(entry))
 
 
 def _plain(cipher: Cipher, name: str, encrypted: str) -> str:

@@ -1,0 +1,1 @@
+"""OpenAPI documents: what operations they describe. Runs in a process of its own."""

@@ -54,7 +54,7 @@ class CoreSettings(Group):
         validation_alias=AliasChoices("DOMAIN", "domain"),
         description="Name under which the API is reached from everywhere, over HTTPS; temporary "
         "and public URLs of files begin with it. Empty means that they begin with "
-        "SINAS_INTERNAL_API_URL.",
+        "SINAS_PUBLIC_URL, or else with SINAS_INTERNAL_API_URL.",
     )
     public_url: str = Field(
         "",
@@ -89,9 +89,11 @@ class CoreSettings(Group):
         return (self.internal_api_url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
     @property
-    def public_url(self) -> str:
+    def links_url(self) -> str:
         """Base URL that links begin with, without a trailing slash."""
-        return f"https://{self.domain.rstrip('/')}" if self.domain else self.api_url
+        if self.domain:
+            return f"https://{self.domain.rstrip('/')}"
+        return self.public_url.rstrip("/") or self.api_url
 
 
 class DatabaseSettings(Group):

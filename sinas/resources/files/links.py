@@ -26,7 +26,7 @@ class Links:
     @classmethod
     def of(cls, context: AppContext) -> "Links":
         """For an installation."""
-        return cls(context.signer, context.settings.core.public_url)
+        return cls(context.signer, context.settings.core.links_url)
 
     def temporary(self, file_id: UUID, version: int, seconds: int = DEFAULT_SECONDS) -> str:
         """An address of one version; it opens it to whoever has it, until it expires."""

@@ -204,5 +204,6 @@ async def test_what_is_uploaded_does_not_act(
 async def test_links_begin_with_the_domain() -> None:
     from sinas.settings import CoreSettings
 
-    assert CoreSettings(domain="files.example.com").public_url == "https://files.example.com"
-    assert CoreSettings(internal_api_url="http://x:1/").public_url == "http://x:1"
+    assert CoreSettings(domain="files.example.com").links_url == "https://files.example.com"
+    assert CoreSettings(public_url="https://y/", domain="").links_url == "https://y"
+    assert CoreSettings(internal_api_url="http://x:1/").links_url == "http://x:1"

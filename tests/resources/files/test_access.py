@@ -35,7 +35,7 @@ async def test_private_files_are_their_owners(as_: SignIn, collection: MakeColle
         ("DELETE", "private.txt"),
         ("PATCH", "private.txt"),
     ):
-        body = {"file_metadata": {}} if method == "PATCH" else None
+        body: dict[str, Any] | None = {"file_metadata": {}} if method == "PATCH" else None
         theirs = await other.request(method, f"{FILES}/{path}", json=body)
         absent = await other.request(
             method, f"{FILES}/{path.replace('private', 'none')}", json=body

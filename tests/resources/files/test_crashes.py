@@ -142,7 +142,7 @@ async def test_at_every_step(
         "refused": before,
         "delete": {},
     }[what]
-    seen = []
+    seen: list[dict[str, bytes]] = []
     died = True
     # Some of the steps each time, others the next time.
     stride = 2 if what == "create" else 4
@@ -213,13 +213,15 @@ async def test_an_upload_that_goes_on_is_left_alone(
         await sweep(context)
         await uploads.store(draft, place, written, new)
     assert (await assert_agreed(context, on_disk)) == {"a": b"onetwo"}
-    with pytest.raises(UnavailableError, match="interrupted for too long"):  # noqa: PT012 - one of its steps
+
+    async def swept_meanwhile() -> None:
         async with drafting(context) as draft:
             written = await uploads.write(draft, place, pieces())
             await age(context)
             await sweep(context)
             await uploads.store(draft, place, written, new)
-    with pytest.raises(StorageError, match="interrupted for too long"):  # noqa: PT012 - a draft's end
+
+    async def stopped_meanwhile() -> None:
         async with drafting(context) as draft:
 
             async def slow() -> AsyncIterator[bytes]:
@@ -228,4 +230,9 @@ async def test_an_upload_that_goes_on_is_left_alone(
                 yield b"two"
 
             await uploads.write(draft, place, slow())
+
+    with pytest.raises(UnavailableError, match="interrupted for too long"):
+        await swept_meanwhile()
+    with pytest.raises(StorageError, match="interrupted for too long"):
+        await stopped_meanwhile()
     assert (await assert_agreed(context, on_disk)) == {"a": b"onetwo"}

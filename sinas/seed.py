@@ -5,6 +5,7 @@ from sqlalchemy import func, select
 from sinas.auth.superadmin import superadmin_email
 from sinas.context import AppContext
 from sinas.resources.agents.seed import seed_default_agent
+from sinas.resources.database_connections.seed import seed_builtin_database
 from sinas.resources.llm_providers.seed import seed_local_provider
 from sinas.resources.roles.seed import seed_roles
 from sinas.resources.templates.seed import seed_login_code
@@ -27,3 +28,4 @@ async def seed(context: AppContext) -> None:
         await seed_default_agent(unit, email)
         await seed_login_code(unit)
         await seed_local_provider(unit, context.settings.core.local_model_url)
+        await seed_builtin_database(unit, context)

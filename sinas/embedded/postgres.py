@@ -31,6 +31,15 @@ _SETTINGS = {
     "max_logical_replication_workers": "0",
     "log_line_prefix": "%m [%p] ",
 }
+# Only the account the server runs as, and root, reach the socket; so Sinas' own role need not say a
+# password. Every other role needs one, and gets no further than the database that bears its name:
+# one who may choose SQL for such a role must not come back through the socket as `postgres`.
+_HBA = """\
+# Written by Sinas at every start.
+local all      postgres trust
+local sameuser all      scram-sha-256
+local all      all      reject
+"""
 
 
 class EmbeddedPostgres:
@@ -83,6 +92,7 @@ class EmbeddedPostgres:
         if not (self._cluster / "PG_VERSION").exists():
             note("creating the database cluster (once, a few seconds)")
             self._create()
+        self._write_hba()
         # The data directory's own lock guards it. These name a process id, which may be another
         # server's by now, and then this one would refuse to start.
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
@@ -127,7 +137,7 @@ class EmbeddedPostgres:
             os.chown(scratch, self._account.uid, self._account.gid)
         self._run(
             *("initdb", "-D", str(scratch), "-U", "postgres", "--encoding=UTF8"),
-            # Only this user can reach the socket, so the server need not ask again.
+            # `prepare` writes its own rules over these before the server listens.
             "--auth=trust",
             # The same order and case rules on every machine, whatever locales it has.
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
@@ -136,6 +146,18 @@ class EmbeddedPostgres:
             "postgres", "--single", "-D", str(scratch), "postgres", text="CREATE DATABASE sinas;\n"
         )
         scratch.rename(self._cluster)
+
+    def _write_hba(self) -> None:
+        file = self._cluster / "pg_hba.conf"
+        if file.exists() and file.read_text() == _HBA:
+            return
+        # Renamed into place: with half a file the server would not start again.
+        scratch = file.with_name(f"{file.name}.new")
+        scratch.write_text(_HBA)
+        scratch.chmod(0o600)
+        if self._account is not None:
+            os.chown(scratch, self._account.uid, self._account.gid)
+        scratch.replace(file)
 
     def _run(self, program: str, *arguments: str, text: str = "") -> None:
         done = subprocess.run(  # noqa: S603 - the wheel's own programs

@@ -11,6 +11,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from sinas.db.base import Base, IdMixin, TimestampMixin
 from sinas.kit.json_types import JsonObject
 
+# `DatabaseConnection.managed_by` of the built-in one.
+MANAGED_BY_SYSTEM = "system"
+
 
 class QueryOperation(StrEnum):
     """Whether a query only looks or may change something."""

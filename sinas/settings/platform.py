@@ -114,6 +114,13 @@ class DatabaseSettings(Group):
         validation_alias=AliasChoices("DB_MAX_OVERFLOW", "max_overflow"),
         description="Connections a process may open beyond the pool.",
     )
+    builtin_enabled: bool = Field(
+        True,
+        validation_alias=AliasChoices("BUILTIN_DATABASE_ENABLED", "builtin_enabled"),
+        description="Whether a start makes the connection `built-in`: a database and a role of its "
+        "own on the server of DATABASE_URL, whose role must be a superuser, or own its database "
+        "and have CREATEDB and CREATEROLE.",
+    )
 
 
 class RedisSettings(Group):

@@ -46,8 +46,12 @@ async def test_postgres_keeps_its_data_over_a_crash(data: DataDir) -> None:
         connection = await asyncpg.connect(server.url)
         await connection.execute("CREATE EXTENSION vector; CREATE TABLE kept (x vector(2))")
         await connection.execute("INSERT INTO kept VALUES ('[1,2]')")
+        await connection.execute("CREATE ROLE guest LOGIN PASSWORD 'secret'")
+        await connection.execute("CREATE DATABASE guest OWNER guest")
         await connection.close()
         child.kill()
+    # As data directories of before were.
+    (data.postgres / "pg_hba.conf").write_text("local all all trust\n")
 
     # As if the dead server's process id had been given to another one meanwhile.
     lock = data.sockets / "postgres" / ".s.PGSQL.5432.lock"
@@ -66,6 +70,14 @@ def someone_else() -> Iterator[int]:
         process.kill()
 
 
+async def only_with_a_password(url: str) -> None:
+    """Roles that are not Sinas' own come in by a password, and into their own database."""
+    await (await asyncpg.connect(url, user="guest", password="secret", database="guest")).close()
+    for password, database in (("wrong", "guest"), ("", "guest"), ("secret", "sinas")):
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            await asyncpg.connect(url, user="guest", password=password, database=database)
+
+
 async def starts_again(data: DataDir) -> None:
     again = postgres_in(data)
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(20):
@@ -76,6 +88,7 @@ async def starts_again(data: DataDir) -> None:
         assert await connection.fetchval("SELECT x::text FROM kept") == "[1,2]"
         assert await connection.fetchval("SHOW listen_addresses") == ""
         assert await connection.fetchval("SHOW fsync") == "on"
+        await only_with_a_password(again.url)
         # Not `await close()`: an open client must not hold up the end.
         assert await child.stop(10)
         connection.terminate()

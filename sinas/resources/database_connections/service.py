@@ -1,6 +1,6 @@
 """Rules of database connections: admins manage them, and passwords only go in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +14,10 @@ from sinas.context import DATABASE_CHANGED_PREFIX
 from sinas.crud.service import duplicate
 from sinas.databases.base import DatabaseTarget
 from sinas.db.unit import Unit
-from sinas.errors import BadRequestError, FieldError, NotFoundError
+from sinas.errors import BadRequestError, ConflictError, FieldError, NotFoundError
 from sinas.kit.crypto import Cipher
 from sinas.models import DatabaseAnnotation, DatabaseConnection
+from sinas.models.databases import MANAGED_BY_SYSTEM
 from sinas.resources.database_connections.repository import DatabaseConnectionRepository
 from sinas.resources.database_connections.schemas import (
     Annotations,
@@ -24,6 +25,16 @@ from sinas.resources.database_connections.schemas import (
     DatabaseConnectionUpdate,
 )
 from sinas.resources.database_connections.targets import target_of
+
+# What says how the built-in connection is used. Everything else says where it leads, and Sinas keeps
+# that as it is: under another user, its socket would lead to Sinas' own tables.
+_USE_OF_MANAGED = frozenset({"is_active", "read_only", "config"})
+
+
+class ManagedConnectionError(ConflictError):
+    """Sinas keeps this connection itself."""
+
+    code = "database_connection_managed"
 
 
 class DatabaseConnectionService:
@@ -80,9 +91,12 @@ class DatabaseConnectionService:
             NotFoundError: No such connection.
             DuplicateError: The new name is taken.
             BadRequestError: The host, or the user, is changed without giving the password anew.
+            ManagedConnectionError: It is the built-in one, and more than how it is used is changed.
         """
         row = await self._locked(connection_id)
         values = self._values(data.model_dump(exclude_unset=True))
+        if row.managed_by == MANAGED_BY_SYSTEM:
+            _check_managed(row, values)
         is_moved = any(
             key in values and values[key] != getattr(row, key)
             for key in ("host", "port", "connection_type")
@@ -105,8 +119,13 @@ class DatabaseConnectionService:
 
         Raises:
             NotFoundError: No such connection.
+            ManagedConnectionError: It is the built-in one.
         """
         row = await self._locked(connection_id)
+        if row.managed_by == MANAGED_BY_SYSTEM:
+            raise ManagedConnectionError(
+                f"'{row.name}' is Sinas' own and cannot be deleted; set is_active to false instead."
+            )
         row.deleted_at = func.now()
         row.is_active = False
         row.password_encrypted = None
@@ -160,6 +179,19 @@ class DatabaseConnectionService:
             UnreadablePasswordError: Its password cannot be decrypted.
         """
         return target_of(row, self.cipher)
+
+
+def _check_managed(row: DatabaseConnection, values: Mapping[str, Any]) -> None:
+    wrong = sorted(
+        key.removesuffix("_encrypted")
+        for key, value in values.items()
+        if key not in _USE_OF_MANAGED and value != getattr(row, key)
+    )
+    if wrong:
+        raise ManagedConnectionError(
+            f"'{row.name}' is Sinas' own: {', '.join(wrong)} cannot be changed; is_active, "
+            "read_only and config can."
+        )
 
 
 def found(row: DatabaseConnection | None, name: str) -> DatabaseConnection:

@@ -1,7 +1,6 @@
 """Tables of RFC 9110, sections 13 and 14."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 

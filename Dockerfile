@@ -13,8 +13,9 @@ ENV PYTHONUNBUFFERED=1 \
 WORKDIR /srv/sinas
 
 # No virtual environment: the image is one. The locks first: a change of code alone does not install anything again.
-COPY requirements/server.txt requirements/build.txt requirements/
-RUN python3 -m pip install --require-hashes -r requirements/server.txt -r requirements/build.txt
+COPY requirements/server.txt requirements/build.txt requirements/embeddings.txt requirements/
+RUN python3 -m pip install --require-hashes -r requirements/server.txt -r requirements/build.txt \
+    && python3 -m pip install --require-hashes --no-deps -r requirements/embeddings.txt
 
 COPY pyproject.toml README.md LICENSE alembic.ini ./
 COPY migrations migrations
@@ -22,7 +23,7 @@ COPY sinas sinas
 RUN python3 -m pip install --no-deps --no-build-isolation --no-index -e . \
     && python3 -m compileall -q sinas \
     && useradd --system --uid 10001 --home-dir /srv/sinas --shell /usr/sbin/nologin sinas \
-    && mkdir -p /var/lib/sinas && chown sinas: /var/lib/sinas
+    && mkdir -p /var/lib/sinas /var/sinas/files && chown sinas: /var/lib/sinas /var/sinas/files
 
 ENV SINAS_HOST=0.0.0.0 SINAS_DATA_DIR=/var/lib/sinas
 USER sinas

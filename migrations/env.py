@@ -6,12 +6,17 @@ from alembic import context
 from alembic.runtime.migration import MigrationInfo
 from alembic.script import Script
 from sqlalchemy import Connection, pool
+from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sinas import models  # noqa: F401 - registers every table
 from sinas.db.base import Base
 from sinas.db.engine import async_url
+from sinas.db.types import HalfVec
 from sinas.settings import DatabaseSettings
+
+# For `alembic check`, which reads the columns there are.
+ischema_names["halfvec"] = HalfVec
 
 
 def _describe(step: MigrationInfo) -> str:

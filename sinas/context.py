@@ -30,7 +30,11 @@ from sinas.queue.running import RunningTasks
 from sinas.queue.signals import Signals
 from sinas.sandbox.base import Sandbox
 from sinas.sandbox.environments import Environments
+from sinas.search.embedding.base import Embedder
+from sinas.search.embedding.opening import open_embedder
 from sinas.settings import Settings
+from sinas.storage.base import Storage
+from sinas.storage.opening import open_storage
 from sinas.tools.base import InstructionsProvider, ToolProvider
 from sinas.tools.hooks import HookRunner
 from sinas.tracing.opening import open_tracer
@@ -75,7 +79,9 @@ class AppContext:
     cipher: Cipher
     llm: LlmClient
     http: GuardedClient
+    embedder: Embedder | None
     databases: DatabasePools
+    storage: Storage
     background: "Background"
     tracer: Tracer
 
@@ -187,7 +193,9 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
     tracer = open_tracer(settings.telemetry)
     llm = LlmClient(tracer)
     http = GuardedClient(EgressPolicy.of(settings))
+    embedder = open_embedder(settings.search)
     databases = DatabasePools()
+    storage = open_storage(settings)
     signals = Signals(redis, prefixes=_SIGNAL_PREFIXES)
     try:
         async with asyncio.TaskGroup() as group:
@@ -211,14 +219,19 @@ async def open_context(settings: Settings) -> AsyncIterator[AppContext]:
                     cipher=Cipher(settings.auth.encryption_key.get_secret_value()),
                     llm=llm,
                     http=http,
+                    embedder=embedder,
                     databases=databases,
+                    storage=storage,
                     background=background,
                     tracer=tracer,
                 )
             finally:
                 background.cancel()
     finally:
+        if embedder is not None:
+            await embedder.aclose()
         await databases.aclose()
+        await storage.aclose()
         await http.aclose()
         await llm.aclose()
         await redis.aclose()

@@ -6,7 +6,8 @@ SinasError
 ├── ForbiddenError            the row may be seen, the action is not granted
 ├── NotFoundError             absent, or not visible to the caller
 ├── ConflictError             a unique key is taken, or the state does not allow the action
-│   └── DuplicateError        a unique key is taken (the contract answers 400)
+│   ├── DuplicateError        a unique key is taken (the contract answers 400)
+│   └── PreconditionError     the row is not, or no more, what the caller took it for
 ├── InvalidInputError         input that breaks a schema or a rule; carries field errors
 │   └── BadRequestError       as above where the contract answers 400
 ├── PayloadTooLargeError      a body above the limit of its route
@@ -79,6 +80,12 @@ class DuplicateError(ConflictError):
     """A unique key is taken."""
 
     code = "duplicate"
+
+
+class PreconditionError(ConflictError):
+    """The row is not, or no more, what the caller took it for."""
+
+    code = "precondition_failed"
 
 
 class InvalidInputError(SinasError):

@@ -9,11 +9,13 @@ from sinas.resources.batches.resource import RESOURCE as BATCHES
 from sinas.resources.budgets.resource import RESOURCE as BUDGETS
 from sinas.resources.chats.resource import RESOURCE as CHATS
 from sinas.resources.code.resource import RESOURCE as CODE
+from sinas.resources.collections.resource import RESOURCE as COLLECTIONS
 from sinas.resources.connectors.resource import RESOURCE as CONNECTORS
 from sinas.resources.database_connections.resource import RESOURCE as DATABASE_CONNECTIONS
 from sinas.resources.database_triggers.resource import RESOURCE as DATABASE_TRIGGERS
 from sinas.resources.dependencies.resource import RESOURCE as DEPENDENCIES
 from sinas.resources.executions.resource import RESOURCE as EXECUTIONS
+from sinas.resources.files.resource import RESOURCE as FILES
 from sinas.resources.functions.resource import RESOURCE as FUNCTIONS
 from sinas.resources.jobs.resource import RESOURCE as JOBS
 from sinas.resources.llm_providers.resource import RESOURCE as LLM_PROVIDERS
@@ -41,11 +43,13 @@ RESOURCES: tuple[Resource, ...] = (
     CHATS,
     BUDGETS,
     CODE,
+    COLLECTIONS,
     DATABASE_CONNECTIONS,
     DATABASE_TRIGGERS,
     CONNECTORS,
     DEPENDENCIES,
     EXECUTIONS,
+    FILES,
     FUNCTIONS,
     JOBS,
     LLM_PROVIDERS,

@@ -4,9 +4,10 @@ A token names its purpose in `aud`, so that one kind can never be used as anothe
 are signed with the same key (RFC 7519 §4.1.3).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from jose import JWTError, jwt
@@ -78,3 +79,21 @@ class TokenSigner:
             )
         except (JWTError, KeyError, ValueError, TypeError) as error:
             raise UnauthenticatedError("Invalid or expired credentials") from error
+
+    def mint_link(self, purpose: str, claims: Mapping[str, object], lifetime: timedelta) -> str:
+        """A token that opens one thing to whoever has it; it is nobody's credential."""
+        expires = int((utcnow() + lifetime).timestamp())
+        payload = {**claims, "aud": f"{ACCESS}:{purpose}", "purpose": purpose, "exp": expires}
+        return jwt.encode(payload, self._key, algorithm=_ALGORITHM)
+
+    def read_link(self, purpose: str, token: str) -> dict[str, Any]:
+        """The claims of a valid token of `mint_link` for that purpose.
+
+        Raises:
+            UnauthenticatedError: Forged, expired, or minted for another purpose.
+        """
+        audience = f"{ACCESS}:{purpose}"
+        try:
+            return jwt.decode(token, self._key, algorithms=[_ALGORITHM], audience=audience)
+        except JWTError as error:
+            raise UnauthenticatedError("The link is invalid or has expired.") from error

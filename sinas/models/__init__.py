@@ -25,6 +25,7 @@ from sinas.models.databases import (
     QueryOperation,
 )
 from sinas.models.dependencies import Dependency, Environment
+from sinas.models.files import Blob, Collection, File, FileVersion, FileVisibility
 from sinas.models.functions import (
     TERMINAL_EXECUTION,
     Batch,
@@ -48,6 +49,7 @@ from sinas.models.identity import (
 )
 from sinas.models.llm import LlmProvider
 from sinas.models.memory import Skill, State, StateVisibility, Store
+from sinas.models.search import FileChunk, FileIndex, IndexStatus
 from sinas.models.secrets import Secret, SecretVisibility
 from sinas.models.templates import Template
 from sinas.models.triggers import (
@@ -73,9 +75,11 @@ __all__ = [
     "Artifact",
     "Batch",
     "BatchKind",
+    "Blob",
     "Budget",
     "CallbackStatus",
     "Chat",
+    "Collection",
     "Connector",
     "ConnectorOperation",
     "ConnectorToken",
@@ -88,10 +92,16 @@ __all__ = [
     "Execution",
     "ExecutionKind",
     "ExecutionStatus",
+    "File",
+    "FileChunk",
+    "FileIndex",
+    "FileVersion",
+    "FileVisibility",
     "Function",
     "FunctionVersion",
     "HookRewrite",
     "HttpMethod",
+    "IndexStatus",
     "LlmProvider",
     "Message",
     "ModelCall",

@@ -16,6 +16,8 @@ from sinas.settings import FunctionSettings, Settings
 _DEPTHS_WITHOUT_LIMIT: Final = 8
 SUB_AGENTS: Final = ":sub"
 BATCHES: Final = ":batch"
+# Of the functions queue, for what needs no sandbox: files that are read for search.
+INDEX: Final = ":index"
 
 
 def function_lane(limits: FunctionSettings, *, depth: int, shared: bool) -> str:
@@ -43,6 +45,7 @@ def function_lanes(settings: Settings) -> dict[str, int]:
         own = outer if depth == 1 else queue.nested_concurrency
         lanes[function_lane(settings.function, depth=depth, shared=False)] = own
         lanes[function_lane(settings.function, depth=depth, shared=True)] = queue.shared_concurrency
+    lanes[INDEX] = queue.index_concurrency
     return lanes
 
 
@@ -81,7 +84,9 @@ def agent_lanes(settings: Settings) -> dict[str, int]:
 def sandboxes_needed(settings: Settings) -> int:
     """How many sandboxes one worker may lease at the same time, whatever waits for what."""
     lanes = function_lanes(settings)
-    slots = sum(count for suffix, count in lanes.items() if not suffix.startswith(":shared"))
+    slots = sum(
+        count for suffix, count in lanes.items() if not suffix.startswith((":shared", INDEX))
+    )
     return max(settings.sandbox.max_size, slots)
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sinas.errors import ConfigurationError
 from sinas.settings.egress import EgressSettings
+from sinas.settings.files import FileSettings
 from sinas.settings.identity import OidcSettings
 from sinas.settings.platform import (
     AuthSettings,
@@ -25,6 +26,7 @@ from sinas.settings.platform import (
     MailSettings,
     RedisSettings,
 )
+from sinas.settings.search import SearchSettings
 from sinas.settings.telemetry import TelemetrySettings
 from sinas.settings.work import (
     ChatSettings,
@@ -43,12 +45,14 @@ __all__ = [
     "DatabaseSettings",
     "DependencySettings",
     "EgressSettings",
+    "FileSettings",
     "FunctionSettings",
     "MailSettings",
     "OidcSettings",
     "QueueSettings",
     "RedisSettings",
     "SandboxSettings",
+    "SearchSettings",
     "Settings",
     "TelemetrySettings",
     "WebhookSettings",
@@ -84,6 +88,8 @@ class Settings:
     webhook: WebhookSettings
     chat: ChatSettings
     egress: EgressSettings
+    files: FileSettings
+    search: SearchSettings
     telemetry: TelemetrySettings
 
     @property
@@ -106,6 +112,8 @@ GROUPS: dict[str, type[Group]] = {
     "webhook": WebhookSettings,
     "chat": ChatSettings,
     "egress": EgressSettings,
+    "files": FileSettings,
+    "search": SearchSettings,
     "telemetry": TelemetrySettings,
 }
 

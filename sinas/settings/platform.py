@@ -49,6 +49,13 @@ class CoreSettings(Group):
         validation_alias=AliasChoices("SINAS_INTERNAL_API_URL", "internal_api_url"),
         description="Base URL workers reach the API at; empty means http://127.0.0.1:port.",
     )
+    domain: str = Field(
+        "",
+        validation_alias=AliasChoices("DOMAIN", "domain"),
+        description="Name under which the API is reached from everywhere, over HTTPS; temporary "
+        "and public URLs of files begin with it. Empty means that they begin with "
+        "SINAS_PUBLIC_URL, or else with SINAS_INTERNAL_API_URL.",
+    )
     public_url: str = Field(
         "",
         validation_alias=AliasChoices("SINAS_PUBLIC_URL", "public_url"),
@@ -80,6 +87,13 @@ class CoreSettings(Group):
     def api_url(self) -> str:
         """Base URL of the runtime API as workers reach it, without a trailing slash."""
         return (self.internal_api_url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    @property
+    def links_url(self) -> str:
+        """Base URL that links begin with, without a trailing slash."""
+        if self.domain:
+            return f"https://{self.domain.rstrip('/')}"
+        return self.public_url.rstrip("/") or self.api_url
 
 
 class DatabaseSettings(Group):

@@ -54,6 +54,12 @@ class QueueSettings(Group):
         description="Calls made by functions that one function worker runs at once, at each depth; "
         "kept free for them, so that callers that wait for callees never fill a worker.",
     )
+    index_concurrency: int = Field(
+        1,
+        ge=1,
+        validation_alias=AliasChoices("QUEUE_INDEX_CONCURRENCY", "index_concurrency"),
+        description="Files one function worker reads for search at once.",
+    )
     shared_concurrency: int = Field(
         50,
         validation_alias=AliasChoices("QUEUE_SHARED_CONCURRENCY", "shared_concurrency"),

@@ -50,7 +50,10 @@ class RequestId:
 
 
 class BodyLimit:
-    """Refuses bodies above `limit` bytes, whether announced or streamed."""
+    """Refuses bodies above `limit` bytes, whether announced or streamed.
+
+    A route that keeps no body in memory sets another limit: `scope["body_limit"]`, before it reads.
+    """
 
     def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
         self._app = app
@@ -61,20 +64,23 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["body_too_large"] = (_announced(scope) or 0) > self._limit
+        scope["body_limit"] = self._limit
+        announced = _announced(scope) or 0
         received = 0
+
+        def check() -> None:
+            limit = scope["body_limit"]
+            if max(announced, received) > limit:
+                raise PayloadTooLargeError(
+                    f"The request body is larger than {limit // 1024 // 1024} MiB."
+                )
 
         async def limited() -> Message:
             nonlocal received
-            if scope["body_too_large"]:
-                raise PayloadTooLargeError(
-                    f"The request body is larger than {self._limit // 1024 // 1024} MiB."
-                )
+            check()
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
-                scope["body_too_large"] = True
-                return await limited()
+            check()
             return message
 
         await self._app(scope, limited, send)

@@ -18,6 +18,7 @@ sinas: Any = importlib.import_module("sinas")
 APIS = (
     *("auth", "state", "chats", "webhooks", "executions", "functions", "agents", "batches"),
     "templates",
+    "files",
 )
 
 
@@ -63,7 +64,7 @@ class Driver:
 
     def do_call(self, client: int, method: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         function = _method(self._clients[client], method)
-        found = function(*args, **kwargs)
+        found = function(*map(_given, args), **kwargs)
         if inspect.isgenerator(found):
             with self._lock:
                 number = len(self._iterators)
@@ -99,8 +100,14 @@ def _method(client: Any, path: str) -> Any:
     return client
 
 
+def _given(value: Any) -> Any:
+    """An argument; `{"bytes": text}` are bytes, which JSON has not."""
+    is_bytes = isinstance(value, dict) and value.keys() == {"bytes"}
+    return value["bytes"].encode("latin-1") if is_bytes else value
+
+
 def _plain(value: Any) -> Any:
-    return dataclasses.asdict(value)
+    return value.decode("latin-1") if isinstance(value, bytes) else dataclasses.asdict(value)
 
 
 def check(value: Any, hint: Any, where: str) -> typing.Iterator[str]:

@@ -16,6 +16,8 @@ PUBLIC_ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/auth/external-auth"): "the way to credentials",
     ("POST", "/auth/refresh"): "the refresh token in its body is the credential",
     ("POST", "/auth/logout"): "the refresh token in its body is the credential",
+    ("GET", "/files/serve/{token}"): "the token in its path is the credential",
+    ("GET", "/files/public/{namespace}/{collection}/{filename}"): "for collections that say so",
     **{
         (method, "/webhooks/{path}"): "each webhook says whether its callers sign in"
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")

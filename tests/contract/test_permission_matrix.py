@@ -33,6 +33,9 @@ SHARED_BY_DEFAULT = {
     "POST /functions/{namespace}/{name}/execute",
     "POST /functions/{namespace}/{name}/execute/async",
     "POST /functions/{namespace}/{name}/execute/batch",
+    "GET /files/{namespace}/{collection}",
+    "POST /files/{namespace}/{collection}",
+    "POST /files/{namespace}/{collection}/search",
     "GET /stores/{namespace}/{name}/states",
     "POST /stores/{namespace}/{name}/states",
 }

@@ -10,6 +10,7 @@ from sinas.registry import RESOURCES
 from sinas.tools.base import ToolContext
 from tests.factories.chats import make_agent
 from tests.factories.connectors import make_connector
+from tests.factories.files import make_collection
 from tests.factories.functions import make_function
 from tests.factories.identity import make_user
 from tests.factories.memory import make_skill, make_store
@@ -34,6 +35,8 @@ async def test_every_tool_is_callable_by_a_model(context: AppContext) -> None:
         await make_connector(
             context, owner, namespace=namespace, name=name, operations=("do", "x" * 100)
         )
+    for namespace, name in (("a", "x" * 100), ("a_b", "c"), ("a", "b_c")):
+        await make_collection(context, owner, namespace=namespace, name=name)
     enabled = [f"{namespace}/{name}" for namespace, name in odd]
     agent = await make_agent(
         context,
@@ -41,6 +44,7 @@ async def test_every_tool_is_callable_by_a_model(context: AppContext) -> None:
         enabled_functions=enabled,
         enabled_skills=[{"skill": reference, "preload": False} for reference in enabled],
         enabled_connectors=[{"connector": reference} for reference in enabled],
+        enabled_collections=[{"collection": "*/*", "access": "readwrite"}],
         enabled_stores=[{"store": "a/notes", "access": "readwrite"}],
     )
     principal = await context.authenticator.by_user(owner.id)
@@ -49,7 +53,7 @@ async def test_every_tool_is_callable_by_a_model(context: AppContext) -> None:
     assert len({provider.kind for provider in providers}) == len(providers) > 0
     async with context.unit() as unit:
         tools = [t for p in providers for t in await p.offer(agent, call, unit.session)]
-    assert len(tools) >= 4 * len(odd) + 4
+    assert len(tools) >= 4 * len(odd) + 4 + 3 * 5
     assert len({tool.name for tool in tools}) == len(tools)
     for tool in tools:
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", tool.name), tool.name

@@ -18,6 +18,7 @@ from tests.factories.batches import make_batch
 from tests.factories.chats import make_agent, make_chat, make_message, make_turn
 from tests.factories.connectors import make_connector
 from tests.factories.databases import make_annotation, make_connection, make_query
+from tests.factories.files import make_collection, make_file
 from tests.factories.functions import make_execution, make_function
 from tests.factories.identity import make_api_key, make_role
 from tests.factories.llm import make_provider
@@ -44,6 +45,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/v1/agents"): {"namespace": NAMESPACE, "name": "new"},
     ("POST", "/api/v1/api-keys"): {"name": "new"},
     ("POST", "/api/v1/budgets"): {"name": "new", "limit_tokens": 1000},
+    ("POST", "/api/v1/collections"): {"namespace": NAMESPACE, "name": "new"},
     ("POST", "/api/v1/connectors"): {
         "namespace": NAMESPACE,
         "name": "new",
@@ -158,6 +160,12 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/chats/{chat_id}/approve-tool/{tool_call_id}"): {"approved": False},
     ("POST", "/chats/{chat_id}/pending-input/{tool_call_id}"): {"answer": "x"},
     ("POST", "/executions/{execution_id}/continue"): {"input": {"value": "hello"}},
+    ("POST", "/files/{namespace}/{collection}"): {
+        "name": "new.txt",
+        "content_base64": "aGVsbG8=",
+        "content_type": "text/plain",
+    },
+    ("PATCH", "/files/{namespace}/{collection}/{filename}"): {"file_metadata": {}},
     ("POST", "/functions/{namespace}/{name}/execute/batch"): {"inputs": [{}]},
     ("POST", "/states"): {"namespace": NAMESPACE, "key": "new", "value": 1},
     ("POST", "/stores/{namespace}/{name}/states"): {"key": "new", "value": 1},
@@ -232,6 +240,9 @@ def nowhere() -> World:
         "model_id",
         "table",
         "view",
+        "collection",
+        "filename",
+        "token",
         "operation_name",
     )
     return World({**{key: str(uuid4()) for key in ids}, **dict.fromkeys(names, "nowhere")}, {})
@@ -322,6 +333,8 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
     # As `/states` makes it; other users keep states in it too.
     store = await make_store(context, owner, namespace=NAMESPACE, name="default", description=MARK)
     state = await make_state(context, store, owner, "key", {"note": MARK})
+    collection = await make_collection(context, owner, namespace=NAMESPACE, name="files")
+    file = await make_file(context, collection, owner, "note.txt", MARK.encode())
     template = await make_template(
         context, owner, MARK, namespace=NAMESPACE, name="template", description=MARK
     )
@@ -350,6 +363,10 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
             "delivery_id": str(delivery.id),
             "path": webhook.path,
             "key": state.key,
+            "collection": collection.name,
+            "filename": file.name,
+            # Without a signature: who has an address that is signed needs no other right.
+            "token": str(file.id),
             "operation_name": "do",
             "state_id": str(state.id),
             "template_id": str(template.id),
@@ -362,6 +379,7 @@ async def build(context: AppContext, owner: User, *, endpoint: str | None = None
         {
             "/api/v1/agents": {"name": agent.name},
             "/api/v1/database-connections": {"name": connection.name},
+            "/api/v1/collections": {"name": collection.name},
             "/api/v1/connectors": {"name": connector.name},
             "/api/v1/functions": {"name": function.name},
             "/functions": {"name": function.name},

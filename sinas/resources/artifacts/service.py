@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
@@ -34,7 +35,7 @@ class NewArtifact:
 
     user_id: UUID
     chat_id: UUID
-    execution_id: UUID
+    execution_id: UUID | None
     name: str
     content: bytes = field(repr=False)
     id: UUID = field(default_factory=uuid7)
@@ -69,13 +70,13 @@ def media_type(name: str, content: bytes) -> str:
 
 
 async def store(session: AsyncSession, artifacts: Sequence[NewArtifact]) -> None:
-    """Store files in the caller's transaction."""
+    """Store files in the caller's transaction; those that are there already stay."""
     rows = [
         asdict(one)
         | {"media_type": media_type(one.name, one.content), "size_bytes": len(one.content)}
         for one in artifacts
     ]
-    await session.execute(insert(Artifact), rows)
+    await session.execute(insert(Artifact).on_conflict_do_nothing(index_elements=["id"]), rows)
 
 
 def named(name: str) -> str:

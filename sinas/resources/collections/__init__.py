@@ -1,0 +1,1 @@
+"""Collections: sets of files and the rules they keep."""

@@ -1,0 +1,1 @@
+"""Files: names in collections, their versions, and the bytes behind them."""

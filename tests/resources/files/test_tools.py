@@ -74,14 +74,14 @@ async def test_what_is_offered(
     assert list(await offer(*both)) == ["get", SEARCH]
     assert list(await offer(("docs/*", "readwrite"), ("docs/notes", "readonly"))) == [
         "get",
-        "search",
+        SEARCH,
     ]
     limited = await make_user(
         context,
         roles=(),
         permissions=[f"sinas.collections/docs/notes.{a}:own" for a in ("download", "upload")],
     )
-    assert list(await offer(("*/*", "readwrite"), caller=limited)) == [*NAMES[:3], "search"]
+    assert list(await offer(("*/*", "readwrite"), caller=limited)) == [*NAMES[:3], SEARCH]
     assert await offer(("*/*", "readwrite"), caller=await make_user(context, roles=())) == {}
 
 

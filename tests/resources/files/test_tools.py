@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Offer = Callable[..., Awaitable[dict[str, Tool]]]
 NAMES = ("get", "write", "edit", "delete")
+SEARCH = "search_collection_docs_notes"
 
 
 @pytest.fixture
@@ -66,18 +67,21 @@ async def test_what_is_offered(
     await make_collection(context, await as_.user("admin"), namespace="docs-x", name="a b-c")
     assert await offer() == {}
     assert await offer(("no/such", "readwrite")) == {}
-    assert list(await offer(("docs/notes", "readonly"))) == ["get"]
-    assert list(await offer(("docs/notes", "readwrite"))) == [*NAMES]
+    assert list(await offer(("docs/notes", "readonly"))) == ["get", SEARCH]
+    assert list(await offer(("docs/notes", "readwrite"))) == [*NAMES, SEARCH]
     # Of two entries that are alike, the lesser right; a closer one before a wide one.
     both = (("docs/notes", "readonly"), ("docs/notes", "readwrite"))
-    assert list(await offer(*both)) == ["get"]
-    assert list(await offer(("docs/*", "readwrite"), ("docs/notes", "readonly"))) == ["get"]
+    assert list(await offer(*both)) == ["get", SEARCH]
+    assert list(await offer(("docs/*", "readwrite"), ("docs/notes", "readonly"))) == [
+        "get",
+        SEARCH,
+    ]
     limited = await make_user(
         context,
         roles=(),
         permissions=[f"sinas.collections/docs/notes.{a}:own" for a in ("download", "upload")],
     )
-    assert list(await offer(("*/*", "readwrite"), caller=limited)) == ["get", "write", "edit"]
+    assert list(await offer(("*/*", "readwrite"), caller=limited)) == [*NAMES[:3], SEARCH]
     assert await offer(("*/*", "readwrite"), caller=await make_user(context, roles=())) == {}
 
 

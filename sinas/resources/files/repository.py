@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, Text, and_, case, cast, func, or_, select, true
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.auth.principal import Principal
 from sinas.models import Collection, File, FileVersion, FileVisibility
 
+_ISO: Final = 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
 _IS_SHARED = File.visibility == FileVisibility.SHARED
 
 
@@ -77,23 +78,31 @@ async def page(
     skip: int,
     limit: int,
 ) -> Sequence[Any]:
-    """Files by name, each with its versions as JSON: one statement, however many there are."""
+    """Files by name, each with the text of its versions' JSON: one statement, however many."""
     columns = FileVersion.__table__.columns
     fields: list[Any] = [
-        part for column in columns if column.name != "blob_id" for part in (column.name, column)
+        part
+        for column in columns
+        if column.name not in ("blob_id", "created_at")
+        for part in (column.name, column)
     ]
-    one = func.jsonb_build_object(*fields)
-    versions = (
-        select(func.jsonb_agg(aggregate_order_by(one, FileVersion.version_number)))
-        .where(FileVersion.file_id == File.id)
-        .correlate(File)
-        .scalar_subquery()
-    )
-    statement = (
-        select(*File.__table__.columns, versions.label("versions"))
+    # As the rest of an answer has its times.
+    created_at = func.to_char(func.timezone("UTC", FileVersion.created_at), _ISO)
+    one = func.jsonb_build_object(*fields, "created_at", created_at)
+    own = (column for column in File.__table__.columns if column.name != "collection_id")
+    # Cut to the page first: versions of files that are skipped would be gathered, too.
+    files = (
+        select(*own)
         .where(File.collection_id == collection.id, condition)
         .order_by(File.name, File.id)
         .offset(skip)
         .limit(limit)
+        .subquery()
     )
+    versions = (
+        select(cast(func.jsonb_agg(aggregate_order_by(one, FileVersion.version_number)), Text))
+        .where(FileVersion.file_id == files.c.id)
+        .scalar_subquery()
+    )
+    statement = select(files, versions.label("versions")).order_by(files.c.name, files.c.id)
     return (await session.execute(statement)).mappings().all()

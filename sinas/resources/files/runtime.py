@@ -1,6 +1,5 @@
 """Runtime operations of files."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -133,20 +132,22 @@ async def upload_file(
     return uploaded(Links.of(context), stored)
 
 
-@router.get("/{namespace}/{collection}")
+@router.get(
+    "/{namespace}/{collection}",
+    response_class=Response,
+    responses={200: {"model": list[FileWithVersions]}},
+)
 async def list_files(
     namespace: str,
     collection: str,
-    response: Response,
     files: Listing,
     skip: SkipQuery = 0,
     limit: FileLimit = 10_000,
-) -> Sequence[FileWithVersions]:
+) -> Response:
     """List your files and shared ones by name, with their versions."""
     found, has_more = await files.page(namespace, collection, skip=skip, limit=limit)
-    if has_more:
-        response.headers["X-Truncated"] = "true"
-    return found
+    headers = {"X-Truncated": "true"} if has_more else {}
+    return Response(found, headers=headers, media_type="application/json")
 
 
 @router.get(

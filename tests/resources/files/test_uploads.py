@@ -28,6 +28,8 @@ async def listed(client: httpx.AsyncClient) -> list[dict[str, Any]]:
 
 
 async def test_in_json(as_: SignIn, collection: MakeCollection) -> None:
+    from sinas.resources.files.schemas import FileWithVersions
+
     await collection()
     user = await as_("user")
     file = await uploaded(user, file_metadata={"a": [1]}, visibility="shared")
@@ -42,7 +44,10 @@ async def test_in_json(as_: SignIn, collection: MakeCollection) -> None:
         "version": 1,
     }
     (entry,) = await listed(user)
+    FileWithVersions.model_validate(entry, extra="forbid")
     (version,) = entry["versions"]
+    assert entry == file | {"url": None, "versions": [version]}
+    assert version["created_at"] == file["created_at"]
     assert (version["version_number"], version["size_bytes"]) == (1, 5)
     assert version["hash_sha256"] == hashlib.sha256(b"hello").hexdigest()
     assert version["uploaded_by"] == file["user_id"]

@@ -40,9 +40,14 @@ def upgrade() -> None:
         _json("retry"),
         sa.Column("timeout_seconds", sa.Integer(), server_default="30", nullable=False),
         sa.Column("is_active", sa.Boolean(), server_default="true", nullable=False),
+        sa.Column("addressed_by", sa.Uuid(), nullable=False),
+        sa.Column("trust", sa.String(32), server_default="none", nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         *_stamps(),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_connectors_user_id_users"),
+        sa.ForeignKeyConstraint(
+            ["addressed_by"], ["users.id"], name="fk_connectors_addressed_by_users"
+        ),
         sa.PrimaryKeyConstraint("id", name="pk_connectors"),
         sa.UniqueConstraint("namespace", "name", name="uq_connectors_namespace_name"),
     )

@@ -16,7 +16,12 @@ from sinas.models.chats import (
     Turn,
     TurnStatus,
 )
-from sinas.models.connectors import Connector, ConnectorOperation, ConnectorToken
+from sinas.models.connectors import (
+    Connector,
+    ConnectorOperation,
+    ConnectorToken,
+    ConnectorTrust,
+)
 from sinas.models.database_triggers import DatabaseTrigger
 from sinas.models.databases import (
     DatabaseAnnotation,
@@ -83,6 +88,7 @@ __all__ = [
     "Connector",
     "ConnectorOperation",
     "ConnectorToken",
+    "ConnectorTrust",
     "DatabaseAnnotation",
     "DatabaseConnection",
     "DatabaseTrigger",

@@ -1,6 +1,7 @@
 """Connectors: other services' HTTP operations, and what their users allowed there."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -12,12 +13,25 @@ from sinas.db.base import Base, IdMixin, TimestampMixin
 from sinas.kit.json_types import JsonObject
 
 
+class ConnectorTrust(StrEnum):
+    """Whose secrets and tokens may go where a connector's address and `auth` say.
+
+    What whoever set them could decide about with the credential they used: nobody's, their own,
+    or everybody's.
+    """
+
+    NONE = "none"
+    OWN = "own"
+    ALL = "all"
+
+
 class Connector(IdMixin, TimestampMixin, Base):
     """One service: where it is, how to sign in there, what can be asked of it.
 
     Attributes:
         auth: As `ConnectorAuth`; it names secrets and holds none.
         timeout_seconds: For one attempt.
+        addressed_by: Who set `base_url` or `auth` last; `trust` is theirs.
     """
 
     __tablename__ = "connectors"
@@ -33,6 +47,10 @@ class Connector(IdMixin, TimestampMixin, Base):
     retry: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
     timeout_seconds: Mapped[int] = mapped_column(default=30, server_default="30")
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
+    addressed_by: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    trust: Mapped[ConnectorTrust] = mapped_column(
+        default=ConnectorTrust.NONE, server_default="none"
+    )
 
     operation_rows: Mapped[list["ConnectorOperation"]] = relationship(
         lazy="raise",

@@ -26,6 +26,7 @@ async def make_connector(
         user_id=owner.id,
         base_url=base_url,
         auth=auth or {"type": "none"},
+        addressed_by=owner.id,
         operation_rows=[
             ConnectorOperation(
                 position=place,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -93,8 +93,8 @@ class ConnectorCalls:
             UpstreamError: There is no whole answer in time, or too large a one.
         """
         if elsewhere := operation.get("base_url"):
-            # Before credentials are looked for: whether they may go there is asked for this host.
-            target = replace(target, base_url=str(elsewhere))
+            # Before credentials are looked for: whether they may go there is another question.
+            target = target.at(str(elsewhere))
         prepared = prepare(operation, await _validated(operation, arguments, fixed), fixed)
         sending = _Sending(self.context, self.principal, target, operation, prepared)
         began = time.perf_counter()
@@ -189,7 +189,8 @@ class _Sending:
     def _headers(self, credential: Credential) -> dict[str, str]:
         """Later ones win: arguments', the connector's own, what lets the request in."""
         prepared = self._prepared
-        own = {name: str(text) for name, text in self._target.headers.items()}
+        headers = {} if self._target.is_elsewhere else self._target.headers
+        own = {name: str(text) for name, text in headers.items()}
         layers: list[dict[str, str]] = [dict(prepared.headers), own, credential.headers]
         if prepared.content_type is not None:
             kind = {"Content-Type": prepared.content_type}

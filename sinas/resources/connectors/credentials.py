@@ -16,6 +16,10 @@ from sinas.resources.connectors.secret_access import secret_of
 from sinas.resources.connectors.targets import Target
 from sinas.resources.connectors.tokens import AccessTokens
 
+# Those of a secret go where its `allowed_hosts` say, these nowhere else.
+_OF_ITS_HOST: Final = frozenset(
+    {"oauth2_authorization_code", "oauth2_client_credentials", "sinas_token"}
+)
 _TOKEN_LIFE: Final = timedelta(minutes=5)
 
 
@@ -58,6 +62,11 @@ class Credentials:
             UnreadableSecretError: The secret cannot be decrypted.
         """
         kind = cast(AuthType, target.auth.get("type") or "none")
+        if target.is_elsewhere and kind in _OF_ITS_HOST:
+            raise ForbiddenError(
+                f"The operation is on another host than the connector '{target.reference}', and "
+                f"credentials of the type {kind} do not go there. Make a connector for that host."
+            )
         match kind:
             case "none":
                 found = Credential()
@@ -99,8 +108,8 @@ class Credentials:
         caller = self.principal
         if not target.may_send_for(caller.user_id, SecretVisibility.PRIVATE):
             raise ForbiddenError(
-                f"Your token is not sent for the connector '{target.reference}': its owner is "
-                "neither you nor an admin, and could act as you with it."
+                f"Your token is not sent for the connector '{target.reference}': whoever set its "
+                "address is neither you nor an admin, and could act as you with it."
             )
         limit = caller.limit_map
         claims = AccessClaims(

@@ -23,7 +23,8 @@ async def secret_of(context: AppContext, caller: Principal, target: Target, url:
     name = str(target.auth.get("secret") or "")
 
     def trusts(kind: SecretVisibility) -> bool:
-        return target.may_send_for(caller.user_id, kind)
+        # An imported document may say that an operation is somewhere else.
+        return not target.is_elsewhere and target.may_send_for(caller.user_id, kind)
 
     async with context.statement_sessions() as session:
         value = await secret_for_host(

@@ -10,7 +10,7 @@ from typing_extensions import override
 from sinas.crud.service import CrudService
 from sinas.errors import BadRequestError, ForbiddenError
 from sinas.kit.json_types import JsonObject
-from sinas.models import Connector, ConnectorOperation
+from sinas.models import Connector, ConnectorOperation, ConnectorTrust
 from sinas.resources.connectors.checks import check_operations
 from sinas.resources.connectors.repository import ConnectorRepository
 from sinas.resources.connectors.schemas import MAX_OPERATIONS, ConnectorCreate, ConnectorUpdate
@@ -43,6 +43,8 @@ class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate])
             retry=data.retry.model_dump(),
             timeout_seconds=data.timeout_seconds,
             operation_rows=_rows(configs),
+            addressed_by=self.principal.user_id,
+            trust=self._trust(),
         )
         self.rows.add(row)
         await self.flush(data.namespace, data.name)
@@ -58,6 +60,9 @@ class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate])
         values.pop("operations", None)
         if data.auth is not None:
             values["auth"] = data.auth.stored()
+        if any(values.get(key, held) != held for key, held in _address(row).items()):
+            # Whoever says where credentials go answers for it, not whoever made the connector.
+            row.addressed_by, row.trust = self.principal.user_id, self._trust()
         for key, value in values.items():
             setattr(row, key, value)
         if data.operations is not None:
@@ -120,6 +125,13 @@ class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate])
         await self.flush(namespace, name)
         await self.unit.session.refresh(row, ["updated_at"])
 
+    def _trust(self) -> ConnectorTrust:
+        """With an API key's limit: one that may only make connectors is no way to secrets."""
+        if self.principal.can("sinas.secrets.update:all"):
+            return ConnectorTrust.ALL
+        is_own = self.principal.can("sinas.secrets.update:own")
+        return ConnectorTrust.OWN if is_own else ConnectorTrust.NONE
+
     def _require_create(self, namespace: str, name: str) -> None:
         if not self.principal.can_create("connectors", namespace, name):
             raise ForbiddenError(
@@ -131,6 +143,10 @@ class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate])
 async def _checked(configs: list[JsonObject], known: dict[str, JsonObject]) -> None:
     # A thread: a thousand schemas take seconds.
     await asyncio.to_thread(check_operations, configs, known)
+
+
+def _address(row: Connector) -> dict[str, Any]:
+    return {"base_url": row.base_url, "auth": row.auth}
 
 
 def _rows(configs: Sequence[JsonObject]) -> list[Any]:

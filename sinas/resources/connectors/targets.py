@@ -1,7 +1,7 @@
 """Which operations there are for whom: the queries behind calls and tools."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +11,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sinas.auth.authenticate import PRINCIPAL_COLUMNS, deferred_principal
 from sinas.auth.principal import Principal
 from sinas.crud.references import matching
+from sinas.egress.urls import parse_url
 from sinas.kit.json_types import JsonObject
-from sinas.models import Agent, Connector, ConnectorOperation, SecretVisibility, User
+from sinas.models import (
+    Agent,
+    Connector,
+    ConnectorOperation,
+    ConnectorTrust,
+    SecretVisibility,
+    User,
+)
 from sinas.resources.connectors.enabled import EnabledConnectors
 
 _CONNECTOR = (
@@ -20,6 +28,7 @@ _CONNECTOR = (
     Connector.user_id.label("author"),
     *(Connector.namespace, Connector.name, Connector.base_url, Connector.auth),
     *(Connector.headers, Connector.retry, Connector.timeout_seconds, Connector.is_active),
+    *(Connector.addressed_by, Connector.trust),
 )
 
 
@@ -28,7 +37,9 @@ class Target:
     """What a call needs to know of a connector.
 
     Attributes:
-        owner: Whose connector it is, with the rights they hold now; None when deactivated.
+        addressed_by: Who said where it is and how it is signed in to, with what trust.
+        addresser: They, with the rights they hold now; None when deactivated.
+        is_elsewhere: Whether `base_url` is an operation's own, on another origin.
     """
 
     id: UUID
@@ -41,7 +52,10 @@ class Target:
     retry: JsonObject
     timeout_seconds: int
     is_active: bool
-    owner: Principal | None
+    addressed_by: UUID
+    trust: ConnectorTrust
+    addresser: Principal | None
+    is_elsewhere: bool = False
 
     @property
     def reference(self) -> str:
@@ -56,12 +70,20 @@ class Target:
     def may_send_for(self, user_id: UUID, kind: SecretVisibility) -> bool:
         """Whether the connector may get what belongs to a user, or to everybody.
 
-        Its owner chose where it goes. That is for owners to decide about what is theirs; about
-        what is others' and everybody's only for those who may change it anyway.
+        That is for whoever chose where it goes: about what is theirs they may decide, about what
+        is others' and everybody's only if they may change it anyway.
         """
-        if kind is SecretVisibility.PRIVATE and self.user_id == user_id:
+        if self.addresser is None or self.trust is ConnectorTrust.NONE:
+            return False
+        if kind is SecretVisibility.PRIVATE and self.addressed_by == user_id:
             return True
-        return self.owner is not None and self.owner.can("sinas.secrets.update:all")
+        is_in_charge = self.addresser.can("sinas.secrets.update:all")
+        return self.trust is ConnectorTrust.ALL and is_in_charge
+
+    def at(self, base_url: str) -> "Target":
+        """The same for an operation that is elsewhere."""
+        moved = _origin(base_url) != _origin(self.base_url)
+        return replace(self, base_url=base_url, is_elsewhere=moved)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +179,7 @@ def _may_use(row: Row[*tuple[Any, ...]], caller: Principal) -> bool:
 async def _target(session: AsyncSession, wanted: ColumnElement[bool]) -> Target | None:
     statement = (
         select(*_CONNECTOR, *PRINCIPAL_COLUMNS)
-        .outerjoin(User, and_(User.id == Connector.user_id, User.is_active))
+        .outerjoin(User, and_(User.id == Connector.addressed_by, User.is_active))
         .where(wanted)
     )
     row = (await session.execute(statement)).first()
@@ -175,5 +197,12 @@ async def _target(session: AsyncSession, wanted: ColumnElement[bool]) -> Target 
         retry=row.retry,
         timeout_seconds=row.timeout_seconds,
         is_active=row.is_active,
-        owner=None if found["id"] is None else deferred_principal(found, None),
+        addressed_by=row.addressed_by,
+        trust=row.trust,
+        addresser=None if found["id"] is None else deferred_principal(found, None),
     )
+
+
+def _origin(base_url: str) -> tuple[str, bytes, int | None]:
+    url = parse_url(base_url)
+    return url.scheme, url.raw_host.lower(), url.port

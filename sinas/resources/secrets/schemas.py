@@ -35,8 +35,8 @@ AllowedHosts = Annotated[
     Field(
         max_length=50,
         description="Hosts, or `.suffixes` of hosts, that connectors may send it to, and no "
-        "others. Null: to those of connectors whose owner it belongs to, or who may change shared "
-        "secrets.",
+        "others. Null: where its user, or somebody who may change shared secrets, set the "
+        "connector's address.",
     ),
 ]
 

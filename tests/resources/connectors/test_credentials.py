@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from sinas.models import SecretVisibility, UserRole
+from sinas.models import SecretVisibility, User, UserRole
 from tests.factories.identity import make_role
 from tests.factories.secrets import make_secret
-from tests.resources.connectors.conftest import Make, schema
+from tests.resources.connectors.conftest import PATH, Make, schema
 from tests.support.outside import Outside, redirect, reply
 
 if TYPE_CHECKING:
@@ -156,6 +156,91 @@ async def test_ones_private_secrets_do_not_go_to_other_peoples_servers(
     hosts = {"allowed_hosts": ["127.0.0.2"]}
     assert (await user.put("/api/v1/secrets/KEY", json=hosts)).status_code == 200
     assert (await made.test(client=user)).status_code == 200
+
+
+async def test_whoever_sets_the_address_answers_for_it(
+    context: AppContext, make: Make, service: Outside, as_: SignIn
+) -> None:
+    """An editor of everybody's connectors is not in charge of everybody's secrets."""
+    await make_secret(context, await as_.user("admin"), VALUE, name="KEY", visibility=SHARED)
+    made = await make(who="admin", auth={"type": "bearer", "secret": "KEY"})
+    role = await make_role(context, [f"sinas.connectors/*/*.{a}:all" for a in ("read", "update")])
+    async with context.unit() as unit:
+        editor = await as_.user("editor")
+        unit.session.add(UserRole(user_id=editor.id, role_id=role.id, active=True))
+    client = await as_("editor")
+    whole = {**made.body, "description": "Better"}
+    for key in ("id", "user_id", "created_at", "updated_at"):
+        del whole[key]
+    assert (await client.put(made.path, json=whole)).status_code == 200
+    assert (await made.test()).status_code == 200
+    for change in ({"base_url": f"{service.url}/mine"}, {"base_url": service.url}):
+        assert (await client.put(made.path, json=change)).status_code == 200
+        assert (await made.test()).status_code == 403
+        assert (await made.test(client=client)).status_code == 403
+    back = {"base_url": f"{service.url}/v2"}
+    assert (await made.client.put(made.path, json=back)).status_code == 200
+    assert (await made.test(client=client)).status_code == 200
+    async with context.unit() as unit:
+        admin = await unit.session.get(User, (await as_.user("admin")).id)
+        assert admin is not None
+        admin.is_active = False
+    assert (await made.test(client=client)).status_code == 403
+
+
+async def test_a_key_that_may_only_make_connectors_is_no_way_to_secrets(
+    context: AppContext, make: Make, service: Outside, as_: SignIn
+) -> None:
+    await make_secret(context, await as_.user("admin"), VALUE, name="KEY")
+    key = await as_.key("admin", ["sinas.connectors.*:all", "sinas.connectors/*/*.*:all"])
+    operation = {"name": "do", "method": "GET", "path": "/do"}
+    body = {"base_url": service.url, "operations": [operation]}
+    for name, auth in (
+        ("secret", {"type": "bearer", "secret": "KEY"}),
+        ("token", {"type": "sinas_token"}),
+    ):
+        made = await key.post(PATH, json={**body, "name": name, "auth": auth})
+        assert made.status_code == 201, made.text
+        for client in (key, await as_("admin")):
+            answer = await client.post(f"{PATH}/default/{name}/test/do", json={})
+            assert answer.status_code == 403, answer.text
+    assert service.received == []
+
+
+@pytest.mark.parametrize(
+    ("auth", "status"),
+    [
+        ({"type": "none"}, 200),
+        ({"type": "bearer", "secret": "KEY"}, 403),
+        ({"type": "api_key", "secret": "KEY"}, 403),
+        ({"type": "sinas_token"}, 403),
+    ],
+)
+async def test_an_operation_elsewhere_gets_no_credentials(
+    context: AppContext,
+    make: Make,
+    service: Outside,
+    as_: SignIn,
+    auth: dict[str, Any],
+    status: int,
+) -> None:
+    """A document that was imported may say where its operations are."""
+    await make_secret(context, await as_.user("admin"), VALUE, name="KEY")
+    async with Outside(tls=False, host="127.0.0.2") as other:
+        made = await make(
+            {"base_url": other.url}, who="admin", auth=auth, headers={"X-Tenant": "mine"}
+        )
+        assert (await made.test()).status_code == status
+        assert all("x-tenant" not in seen.headers for seen in other.received)
+        assert len(other.received) == (1 if status == 200 else 0)
+        await made.client.put("/api/v1/secrets/KEY", json={"allowed_hosts": ["127.0.0.2"]})
+        is_by_secret = "secret" in auth or status == 200
+        assert ((await made.test()).status_code == 200) is is_by_secret
+        same = {"name": "do", "method": "GET", "path": "/x", "base_url": f"{service.url}/v9"}
+        await made.client.put(made.path, json={"operations": [same]})
+        assert (await made.test()).status_code == 200
+    assert service.received[0].target == "/v9/x"
+    assert service.received[0].headers["x-tenant"] == "mine"
 
 
 @pytest.mark.parametrize("hosts", [["a b"], ["https://x"], [""], "x", ["*"], [7]])

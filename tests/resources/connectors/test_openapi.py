@@ -265,6 +265,7 @@ def test_servers() -> None:
     assert "set the connector's base_url" in str(take(relative, None).warnings)
     uploads = {"servers": [{"url": "https://uploads.example.com"}], **OK}
     found = take(document({"/x": {"post": uploads, "get": OK}}), None)
+    assert found.warnings == ["post_x: it is at another address, https://uploads.example.com"]
     by_method = {made["method"]: made.get("base_url") for made in found.operations}
     assert by_method == {"GET": None, "POST": "https://uploads.example.com"}
 

@@ -41,7 +41,8 @@ async def test_what_an_answer_has(as_: SignIn) -> None:
     user = await as_("user")
     body = await put(user, description="Weather")
     assert set(body) == {
-        "id", "name", "description", "visibility", "user_id", "created_at", "updated_at",
+        "id", "name", "description", "visibility", "allowed_hosts", "user_id", "created_at",
+        "updated_at",
     }  # fmt: skip
     assert (body["description"], body["visibility"]) == ("Weather", "private")
     assert body["user_id"] == str((await as_.user("user")).id)

@@ -106,6 +106,8 @@ def _take_operations(document: JsonObject, source_url: str | None, found: Found)
             found.warnings.append(f"{method.upper()} {path} is left out: {error}")
             continue
         taken.add(name)
+        if base_url is not None:
+            builder.warnings.append(f"it is at another address, {base_url}")
         found.operations.append(config)
         found.warnings += [f"{name}: {warning}" for warning in builder.warnings]
 

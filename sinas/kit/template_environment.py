@@ -11,7 +11,7 @@ from jinja2.utils import Namespace, pass_context
 from markupsafe import Markup
 from typing_extensions import override
 
-from sinas.kit.template_filters import counted, filters, pay_for_replacing
+from sinas.kit.template_filters import counted, filters, pay_for_replacing, tests
 from sinas.kit.template_meter import TemplateError, check_number, is_collection, meter, pay_for
 
 _MAX_EXPONENT = 64
@@ -69,7 +69,7 @@ _METHODS: tuple[tuple[type, frozenset[str]], ...] = (
     (float, frozenset()),
     (bytes, frozenset()),
 )
-_SHOWN = str | int | float | None
+_SHOWN = (int, float, type(None), Undefined)
 
 
 class _Namespace(Namespace):
@@ -154,6 +154,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         del self.globals["lipsum"]
         self.globals["namespace"] = _Namespace
         self.filters = {**filters(), "counted": counted}
+        self.tests = tests()
 
     @override
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
@@ -229,7 +230,7 @@ def _shown(context: Context, value: Any) -> Any:
     del context
     if is_collection(value) or isinstance(value, str):
         pay_for(value)
-    elif not (isinstance(value, _SHOWN | Undefined) or hasattr(value, "__html__")):
+    elif not (isinstance(value, _SHOWN) or hasattr(value, "__html__")):
         raise TemplateError(
             f"A {type(value).__name__} cannot be printed; make a list of it with |list, or a text "
             "with |join."

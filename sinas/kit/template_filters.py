@@ -6,7 +6,8 @@ from typing import Any
 
 from jinja2.filters import FILTERS as DEFAULT_FILTERS
 from jinja2.runtime import Context, Undefined
-from jinja2.utils import pass_context
+from jinja2.tests import TESTS as DEFAULT_TESTS
+from jinja2.utils import pass_context, pass_environment
 from markupsafe import Markup
 
 from sinas.kit.template_meter import TemplateError, is_collection, meter, pay_for
@@ -22,6 +23,8 @@ _CHEAP = frozenset(
 )
 # By regular expressions or repeated copies: quadratic in a hostile text.
 _QUADRATIC = frozenset({"striptags", "urlize"})
+# Python code for each item, where others are C.
+_SLOW = {"pprint": 50, "urlencode": 5}
 _COUNTED = {"batch": "linecount", "slice": "slices"}
 # One conversion of `%` formatting, its width and precision short.
 _CONVERSION = re.compile(r"%(?:[-+ 0#]{0,5}[0-9]{0,3}(?:\.[0-9]{1,2})?[sdiufFeEgGxXo]|%)")
@@ -36,6 +39,36 @@ def filters() -> dict[str, Callable[..., Any]]:
     }
     found["format"] = _format
     return found
+
+
+def tests() -> Any:
+    """The tests of an environment. Filters such as `select` run one for each item, unseen.
+
+    A dictionary, as `filters`; Jinja declares its values as a type that has no name.
+    """
+    known: Any = DEFAULT_TESTS
+    return {name: _paid_test(function) for name, function in known.items()}
+
+
+def _paid_test(function: Callable[..., Any]) -> Callable[..., Any]:
+    if getattr(function, "jinja_pass_arg", None) is not None:
+        # `is filter` and `is test`, the only ones, look a name up.
+        @pass_environment
+        def looked_up(environment: Any, value: Any) -> Any:
+            meter().spend(1)
+            return function(environment, value)
+
+        return looked_up
+
+    def paid(value: Any, *args: Any) -> Any:
+        meter().spend(1)
+        for argument in args:
+            pay_for(argument)
+        if args:
+            pay_for(value)
+        return function(value, *args)
+
+    return paid
 
 
 class Steps:
@@ -94,6 +127,8 @@ def _paid(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
                 result = function(context.environment, value, *args, **kwargs)
             case _:
                 result = function(value, *args, **kwargs)
+        if hasattr(result, "__next__"):
+            return _stream(result)
         if name not in _CHEAP:
             pay_for(result)
         return result
@@ -104,9 +139,10 @@ def _paid(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def _pay_for_input(name: str, value: Any) -> Any:
     if isinstance(value, str) or is_collection(value):
         pay_for(value)
-    elif hasattr(value, "__next__"):
-        # Joining needs to know how much there is.
-        value = list(_stream(value)) if name == "join" else _stream(value)
+    elif hasattr(value, "__next__") and name == "join":
+        value = list(value)  # to know how much there is
+    if name in _SLOW:
+        meter().spend((_SLOW[name] - 1) * meter().weigh(value))
     if name in _QUADRATIC:
         meter().spend(len(str(value)) ** 2 // _STEPS_PER_UNIT)
     return value

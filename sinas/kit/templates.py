@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 MAX_OUTPUT_CHARS = 1_000_000
+# Compiled, a template takes many times the memory of its text.
+_KEPT_CHARS = 10_000
 # As Jinja names templates that were not loaded from a file.
 _FILE = "<template>"
 
@@ -54,13 +56,21 @@ _TEXT = BoundedEnvironment(StrictUndefined, escapes=False, trims=True)
 _HTML = BoundedEnvironment(StrictUndefined, escapes=True, trims=True)
 
 
-@lru_cache(maxsize=512)
 def _parsed(text: str, environment: BoundedEnvironment = _STRICT) -> Template:
+    return (_kept if len(text) <= _KEPT_CHARS else _compiled)(text, environment)
+
+
+@lru_cache(maxsize=256)
+def _kept(text: str, environment: BoundedEnvironment) -> Template:
+    return _compiled(text, environment)
+
+
+def _compiled(text: str, environment: BoundedEnvironment) -> Template:
     try:
         return environment.from_string(text)
     except TemplateSyntaxError as error:
         raise TemplateError(f"Template, line {error.lineno}: {error.message}") from None
-    except RecursionError:
+    except (RecursionError, MemoryError):  # Python's parser says either
         raise TemplateError("Template: it is nested too deeply.") from None
     except Exception as error:  # noqa: BLE001 - Python's compiler has limits and errors of its own
         raise TemplateError(f"Template: {error}") from None

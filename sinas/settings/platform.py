@@ -85,7 +85,8 @@ class CoreSettings(Group):
     @property
     def public_url(self) -> str:
         """Base URL that links begin with, without a trailing slash."""
-        return f"https://{self.domain.rstrip('/')}" if self.domain else self.api_url
+        name = self.domain.rpartition("://")[2].rstrip("/")
+        return self.api_url if name in ("", "localhost", "127.0.0.1") else f"https://{name}"
 
 
 class DatabaseSettings(Group):

@@ -205,4 +205,6 @@ async def test_links_begin_with_the_domain() -> None:
     from sinas.settings import CoreSettings
 
     assert CoreSettings(domain="files.example.com").public_url == "https://files.example.com"
+    assert CoreSettings(domain="https://a.example/").public_url == "https://a.example"
+    assert CoreSettings(domain="localhost", port=7).public_url == "http://127.0.0.1:7"
     assert CoreSettings(internal_api_url="http://x:1/").public_url == "http://x:1"

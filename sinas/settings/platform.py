@@ -91,8 +91,9 @@ class CoreSettings(Group):
     @property
     def links_url(self) -> str:
         """Base URL that links begin with, without a trailing slash."""
-        if self.domain:
-            return f"https://{self.domain.rstrip('/')}"
+        name = self.domain.rpartition("://")[2].rstrip("/")
+        if name not in ("", "localhost", "127.0.0.1"):
+            return f"https://{name}"
         return self.public_url.rstrip("/") or self.api_url
 
 

@@ -59,7 +59,11 @@ def storage(place: tuple[Storage, Path]) -> Storage:
 @pytest.fixture
 def stored(place: tuple[Storage, Path]) -> Stored:
     """What lies in the directory, or in the one behind the server."""
-    return lambda: sorted(p.name for p in place[1].rglob("*") if p.is_file())
+    return lambda: [path.name for path in files_in(place[1])]
+
+
+def files_in(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file())
 
 
 async def pieces(*given: bytes) -> AsyncIterator[bytes]:
@@ -125,6 +129,28 @@ async def test_a_write_that_breaks_leaves_nothing(
         await storage.open(KEY)
     await storage.delete(KEY)
     assert stored() == []
+
+
+async def test_what_a_dead_process_left_behind_is_deleted(
+    s3: tuple[FileSettings, Path], bucket: Storage, tmp_path: Path
+) -> None:
+    """Parts that nobody completes, and files with the name of those that are being written."""
+    from sinas.storage.s3 import _connected
+
+    where = {"Bucket": s3[0].s3_bucket, "Key": f"{s3[0].s3_prefix}{KEY}"}
+    async with _connected(s3[0]) as client:
+        upload = await client.create_multipart_upload(**where)
+        named = {**where, "UploadId": upload["UploadId"]}
+        await client.upload_part(**named, PartNumber=1, Body=b"x" * 5 * MIB)
+        await bucket.delete(KEY)
+        with pytest.raises(client.exceptions.NoSuchUpload):
+            await client.list_parts(**named)
+    local = LocalStorage(tmp_path)
+    await local.write(KEY, pieces(b"x"))
+    (path,) = files_in(tmp_path)
+    path.rename(path.with_suffix(".part"))
+    await local.delete(KEY)
+    assert files_in(tmp_path) == []
 
 
 async def test_leaving_early_closes_everything(storage: Storage) -> None:

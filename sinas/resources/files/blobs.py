@@ -9,7 +9,7 @@ and the row goes last.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -138,8 +138,7 @@ async def drafting(context: AppContext) -> AsyncIterator[Draft]:
         yield draft
     finally:
         renewing.cancel()
-        with suppress(asyncio.CancelledError):
-            await renewing
+        await asyncio.wait([renewing])
         try:
             await draft.discard()
         except Exception:

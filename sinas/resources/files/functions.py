@@ -144,8 +144,10 @@ class ContentFilter:
             return execution_id, end
 
     async def _replaced(self, draft: Draft, function: str, content: JsonValue) -> Written:
+        if not isinstance(content, str):
+            raise _failed(function, "its `modified_content` is no text")
         try:
-            data = base64.b64decode(str(content), validate=True)
+            data = base64.b64decode(content, validate=True)
         except (binascii.Error, ValueError) as error:
             raise _failed(function, "its `modified_content` is not base64") from error
 

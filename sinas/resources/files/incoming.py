@@ -289,8 +289,8 @@ class _Parts:
     def callbacks(self) -> Any:
         return {
             "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_field": lambda *given: self._header_data(self._header[0], *given),
+            "on_header_value": lambda *given: self._header_data(self._header[1], *given),
             "on_header_end": self._header_end,
             "on_headers_finished": self._headers_finished,
             "on_part_data": self._data,
@@ -329,14 +329,22 @@ class _Parts:
         self.filename = _text(options.get(b"filename", b""), "file")
         self.content_type = _text(self._headers.get(b"content-type", b""), "file").strip()
 
+    def _header_data(self, into: bytearray, data: bytes, start: int, end: int) -> None:
+        self._count(end - start)
+        into += data[start:end]
+
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._field is None:
             self._content += data[start:end]
             return
-        self._size += end - start
+        self._count(end - start)
+        self._value += data[start:end]
+
+    def _count(self, size: int) -> None:
+        """All that is kept until the end: fields and the headers of all parts."""
+        self._size += size
         if self._size > _MAX_FIELDS_BYTES:
             raise PayloadTooLargeError("The fields beside the content are too large.")
-        self._value += data[start:end]
 
     def _end(self) -> None:
         if self._field is not None:

@@ -1,11 +1,14 @@
 """Runtime operations of files."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from sinas.crud.schema import SkipQuery
+from sinas.errors import BadRequestError
 from sinas.resources.files.blobs import drafting
 from sinas.resources.files.dependencies import IfMatch, Uploads, files_for
 from sinas.resources.files.describing import uploaded
@@ -228,5 +231,14 @@ def _incoming(request: Request) -> tuple[Incoming, int]:
     length = request.headers.get("content-length", "")
     announced = int(length) if length.isdigit() else 0
     if content_type.lower().startswith("multipart/form-data"):
-        return FormIncoming(request.stream(), content_type), max(0, announced - 2 * _MIB)
-    return JsonIncoming(request.stream()), max(0, announced - 2 * _MIB) // 4 * 3
+        return FormIncoming(_body(request), content_type), max(0, announced - 2 * _MIB)
+    return JsonIncoming(_body(request)), max(0, announced - 2 * _MIB) // 4 * 3
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect as error:
+        # Told to nobody, but it is no fault of ours that should be in the log as one.
+        raise BadRequestError("The request ended before its body did.") from error

@@ -206,4 +206,6 @@ async def test_links_begin_with_the_domain() -> None:
 
     assert CoreSettings(domain="files.example.com").links_url == "https://files.example.com"
     assert CoreSettings(public_url="https://y/", domain="").links_url == "https://y"
+    assert CoreSettings(domain="https://a.example/").links_url == "https://a.example"
+    assert CoreSettings(domain="localhost", port=7).links_url == "http://127.0.0.1:7"
     assert CoreSettings(internal_api_url="http://x:1/").links_url == "http://x:1"

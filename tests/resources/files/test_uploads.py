@@ -323,6 +323,14 @@ FILE = b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\nx'
         (form(FILE.replace(b'"a"', b'"../a"')), "B", 422),
         (form(FILE.replace(b"\r\n\r\n", b"\r\nContent-Type: x\r\n\r\n")), "B", 422),
         (form(FILE)[:-8], "B", 400),
+        (form(FILE.replace(b"\r\n\r\n", b"\r\nX: " + b"y" * 1_100_000 + b"\r\n\r\n")), "B", 400),
+        (
+            form(
+                *(b'Content-Disposition: form-data; name="%d"\r\n\r\n' % n for n in range(30_000))
+            ),
+            "B",
+            413,
+        ),
         (b"nonsense", "B", 400),
         (form(FILE), "C", 400),
         (form(FILE), "", 400),

@@ -20,6 +20,7 @@ CASES: list[tuple[Exception, int, dict[str, str]]] = [
     (errors.NotFoundError("Function 'a/b' not found"), 404, {}),
     (errors.ConflictError("It runs."), 409, {}),
     (errors.DuplicateError("Taken."), 400, {}),
+    (errors.PreconditionError("It changed."), 412, {}),
     (errors.InvalidInputError("No."), 422, {}),
     (errors.BadRequestError("No."), 400, {}),
     (errors.PayloadTooLargeError("Too large."), 413, {}),

@@ -137,7 +137,8 @@ async def release(
     **values: Any,
 ) -> None:
     """Give the lease back; what was changed meanwhile keeps its own time and message."""
-    now = func.clock_timestamp()
+    # One moment: the clock's own would be another one each time it is named.
+    now = func.statement_timestamp()
     mine = (DatabaseTrigger.id == trigger.id, DatabaseTrigger.lease_owner == process)
     given_back = {
         "lease_owner": None,

@@ -1,12 +1,9 @@
 """A connector's operation through HTTP, and by the guarded client alone, against raw httpx."""
 
-import time
-from collections.abc import Awaitable, Callable
-
 import httpx
 
 from benchmarks.harness.http import Connection
-from benchmarks.harness.load import WorkFailedError, run_load
+from benchmarks.harness.load import WorkFailedError, median_ms, run_load
 from benchmarks.harness.processes import CpuMeter
 from benchmarks.harness.row import Goal, Round, Row, main, round_of
 from benchmarks.harness.stack import Stack
@@ -43,27 +40,15 @@ async def prepare(stack: Stack) -> str:
     return f"{base_url}/v1/models"
 
 
-async def _median_ms(work: Callable[[], Awaitable[object]]) -> float:
-    values = []
-    end = time.perf_counter() + SECONDS / 2
-    for _ in range(20):
-        await work()
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        await work()
-        values.append(time.perf_counter() - began)
-    return sorted(values)[len(values) // 2] * 1000
-
-
 async def _raw_ms(url: str) -> float:
     async with httpx.AsyncClient(trust_env=False) as client:
-        return await _median_ms(lambda: client.get(url))
+        return await median_ms(lambda: client.get(url), SECONDS / 2)
 
 
 async def _guarded_ms(url: str) -> float:
     client = GuardedClient(EgressPolicy(parse_networks("127.0.0.1")))
     try:
-        return await _median_ms(lambda: client.request("GET", url))
+        return await median_ms(lambda: client.request("GET", url), SECONDS / 2)
     finally:
         await client.aclose()
 

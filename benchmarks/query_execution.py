@@ -1,8 +1,6 @@
 """A saved query through HTTP, and through the driver alone, against asyncpg's own `fetch`."""
 
 import json
-import time
-from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import asyncpg
@@ -10,7 +8,7 @@ from sqlalchemy import make_url
 
 from benchmarks.harness.database import fetch
 from benchmarks.harness.http import Connection
-from benchmarks.harness.load import WorkFailedError, run_load
+from benchmarks.harness.load import WorkFailedError, median_ms, run_load
 from benchmarks.harness.processes import CpuMeter
 from benchmarks.harness.row import Goal, Round, Row, main, round_of
 from benchmarks.harness.stack import Stack
@@ -70,18 +68,6 @@ async def prepare(stack: Stack) -> DatabaseTarget:
     return target
 
 
-async def _median_ms(work: Callable[[], Awaitable[object]]) -> float:
-    values = []
-    end = time.perf_counter() + SECONDS / 2
-    for _ in range(20):
-        await work()
-    while time.perf_counter() < end:
-        began = time.perf_counter()
-        await work()
-        values.append(time.perf_counter() - began)
-    return sorted(values)[len(values) // 2] * 1000
-
-
 async def _raw_ms(target: DatabaseTarget) -> float:
     connection = await asyncpg.connect(
         host=target.host,
@@ -92,7 +78,7 @@ async def _raw_ms(target: DatabaseTarget) -> float:
     )
     try:
         text = SQL.replace(":last", "$1")
-        return await _median_ms(lambda: connection.fetch(text, ROWS))
+        return await median_ms(lambda: connection.fetch(text, ROWS), SECONDS / 2)
     finally:
         await connection.close()
 
@@ -106,7 +92,7 @@ async def _driver_ms(target: DatabaseTarget) -> float:
             json_rows(await database.read(statement, Limits()))
 
     try:
-        return await _median_ms(work)
+        return await median_ms(work, SECONDS / 2)
     finally:
         await pools.aclose()
 
@@ -127,7 +113,7 @@ async def measure(stack: Stack) -> Round:
 
 
 ROW = Row(
-    id="Q1",
+    id="D1",
     what="saved query, 100 rows, 1 client",
     how="100 rows of five columns by `POST /queries/…/execute`, 4 s by 1 and by 16 clients; then the "
     "same SQL by the driver alone (read-only transaction, cursor, values made JSON) and by "

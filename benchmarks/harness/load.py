@@ -85,3 +85,16 @@ async def _once(
         sample.failures.append(str(error))
         return await server.connect()
     return connection
+
+
+async def median_ms(work: Callable[[], Awaitable[object]], seconds: float) -> float:
+    """The median duration of `work`, repeated for `seconds` with nothing beside it, in milliseconds."""
+    for _ in range(20):
+        await work()
+    alone = Sample()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        began = time.perf_counter()
+        await work()
+        alone.values.append(time.perf_counter() - began)
+    return alone.at(0.5) * 1000

@@ -21,6 +21,7 @@ import httpx
 from sinas.settings import environment
 from tests.chat.support import Seen, live_events, parse_all, text_of
 from tests.fixtures.configuration import ADMIN_EMAIL, make_settings, variables
+from tests.support.effects import CODE, effects
 from tests.support.llm_script import Answer, Call, words
 from tests.support.llm_upstream import LlmUpstream
 
@@ -38,20 +39,6 @@ PARTS = {
 }
 WORDS = words(40, delay=0.02)
 ASKED = '{"prompt": "go"}'
-# Its effect is an agent, which has another name each time.
-CODE = """\
-import json, time, urllib.request
-
-def handler(input_data, context):
-    name = "e" + context["execution_id"].replace("-", "") + "_" + uuid.uuid4().hex
-    body = json.dumps({"namespace": "effect", "name": name}).encode()
-    headers = {"Authorization": "Bearer " + context["access_token"],
-               "Content-Type": "application/json"}
-    where = context["api_url"] + "/api/v1/agents"
-    urllib.request.urlopen(urllib.request.Request(where, body, headers)).read()
-    time.sleep(input_data.get("seconds", 0.4))
-    return {"found": 7}
-"""
 Kind = Literal["words", "tools", "asks"]
 
 
@@ -155,16 +142,6 @@ class Platform:
         self.kill("agents")
         self.start("agents")
 
-    async def effects(self) -> Counter[UUID]:
-        """How often the code of each execution had its effect."""
-        from sqlalchemy import select
-
-        from sinas.models import Agent
-
-        async with self.context.sessions() as session:
-            names = await session.scalars(select(Agent.name).where(Agent.namespace == "effect"))
-            return Counter(UUID(name[1:33]) for name in names)
-
     async def _executions(self, chat_id: str) -> list[UUID]:
         from sqlalchemy import select
 
@@ -226,11 +203,11 @@ class Platform:
         return faults
 
     async def _effect_faults(self, chat_id: str, stored: list[dict[str, Any]]) -> list[str]:
-        had = await self.effects()
-        effects = [had[each] for each in await self._executions(chat_id)]
-        if effects == [1] * len(_calls(stored)):
+        had = await effects(self.context)
+        times = [had[each] for each in await self._executions(chat_id)]
+        if times == [1] * len(_calls(stored)):
             return []
-        return [f"calls {_calls(stored)}, effects {effects}"]
+        return [f"calls {_calls(stored)}, effects {times}"]
 
     async def _replay(self, chat_id: str, channel: str, last_id: str = "0") -> list[Seen]:
         response = await self.client.get(

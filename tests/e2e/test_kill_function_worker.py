@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from tests.e2e.killing import CODE, Platform, platform
+from tests.e2e.killing import Platform, platform
+from tests.support.effects import CODE, effects
 
 if TYPE_CHECKING:
     from sinas.models import Execution
@@ -45,7 +46,7 @@ async def test_a_killed_function_worker(servers: Servers, tmp_path: Path) -> Non
             running.start("functions")
             await until_all_ended(running)
             stored = await rows(running)
-            effects = await running.effects()
+            had = await effects(running.context)
     assert {row.id for row in stored} == started
     # Other tests of the run publish on the same Redis, whatever the database.
     assert {key: told[key] for key in started} == dict.fromkeys(started, 1)
@@ -54,14 +55,14 @@ async def test_a_killed_function_worker(servers: Servers, tmp_path: Path) -> Non
     for row in stored:
         if row.id not in in_flight:
             wanted = (ExecutionStatus.COMPLETED, None, 1, 1)
-            assert (row.status, row.error, row.attempt, effects[row.id]) == wanted
+            assert (row.status, row.error, row.attempt, had[row.id]) == wanted
         elif row.function_name == "safe":
             assert (row.status, row.attempt) == (ExecutionStatus.COMPLETED, 2)
-            assert effects[row.id] >= 1
+            assert had[row.id] >= 1
         else:
             assert (row.status, row.error) == (ExecutionStatus.FAILED, ORPHANED)
             assert (row.attempt, row.dead_lettered_at is not None) == (1, True)
-            assert effects[row.id] <= 1
+            assert had[row.id] <= 1
     both = Counter(row.function_name for row in stored if row.id in in_flight)
     assert both.keys() == {"safe", "unsafe"}
 

@@ -86,8 +86,50 @@ class Result:
         return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """Statements that say what is in a database, as the connection's role may see it.
+
+    Their columns are those of the API. Where a kind of database has no such thing, the statement
+    is None. A statement's parameters are in brackets.
+
+    Attributes:
+        own_schema: The schema that is meant where none is named.
+        schemas: `schema_name`.
+        tables: `table_name`, `table_type`, `estimated_rows`, `size_bytes` (`:schema`).
+        columns: `column_name`, `data_type`, `udt_name`, `is_nullable`, `column_default`,
+            `character_maximum_length`, `numeric_precision`, `numeric_scale`, `ordinal_position`,
+            `is_primary_key` (`:schema`, `:table`); no row where there is no such table.
+        constraints: `constraint_name`, `constraint_type`, `columns`, `definition`, `ref_schema`,
+            `ref_table`, `ref_columns` (`:schema`, `:table`).
+        indexes: `index_name`, `definition` (`:schema`, `:table`).
+        views: `view_name`, `view_definition` (`:schema`).
+    """
+
+    own_schema: str
+    schemas: str
+    tables: str
+    columns: str
+    constraints: str | None
+    indexes: str | None
+    views: str
+
+
 class Database(Protocol):
     """A pool of connections to one database."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """How to ask what is in it."""
+        ...
+
+    async def check(self, limits: Limits) -> str | None:
+        """Ask one thing; what its owner should know about the role, where there is something.
+
+        Raises:
+            DatabaseError: One of its kinds.
+        """
+        ...
 
     async def read(self, statement: Statement, limits: Limits) -> Result:
         """Run one statement that cannot change anything: the database itself sees to that.
@@ -136,3 +178,9 @@ class UnreachableError(DatabaseError, UpstreamError):
     """No connection: wrong address, wrong password, no TLS, server down or full, no driver."""
 
     code = "database_unreachable"
+
+
+class DriverMissingError(UnreachableError):
+    """The library of the driver is not installed here."""
+
+    code = "database_driver_missing"

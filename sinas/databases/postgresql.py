@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from sinas.databases.base import (
+    Catalog,
     DatabaseTarget,
     Limits,
     ReadOnlyError,
@@ -21,6 +22,7 @@ from sinas.databases.base import (
 )
 from sinas.databases.checks import check_single
 from sinas.databases.parameters import parse
+from sinas.databases.postgresql_catalog import CATALOG
 from sinas.databases.postgresql_values import encoded
 from sinas.databases.tls import context_for
 
@@ -33,6 +35,7 @@ _END = (
 )
 _MAX_RESULT_BYTES = 32 * 2**20
 _BATCH_ROWS = 1001
+_ROLE = Statement("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
 
 
 async def open_database(target: DatabaseTarget) -> "PostgresDatabase":
@@ -79,6 +82,21 @@ class PostgresDatabase:
     def __init__(self, pool: asyncpg.Pool, target: DatabaseTarget) -> None:
         self._pool = pool
         self._target = target
+
+    @property
+    def catalog(self) -> Catalog:
+        """Statements over `pg_catalog` and `information_schema`."""
+        return CATALOG
+
+    async def check(self, limits: Limits) -> str | None:
+        """Whether the role is a superuser."""
+        found = await self.read(_ROLE, limits)
+        if found.rows and found.rows[0][0]:
+            return (
+                "This role is a superuser: even what only reads can reach the server's files then. "
+                "A role of its own is safer."
+            )
+        return None
 
     async def read(self, statement: Statement, limits: Limits) -> Result:
         """One statement in a READ ONLY transaction that is always rolled back.

@@ -1,12 +1,9 @@
-"""What is in a database: schemas, tables, columns, constraints, indexes, views.
-
-Read from PostgreSQL's catalogs, as the connection's role may see them.
-"""
+"""What is in a database: schemas, tables, columns, constraints, indexes, views."""
 
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sinas.databases.base import DatabaseTarget, Limits, Statement
+from sinas.databases.base import Database, DatabaseTarget, Limits, Statement
 from sinas.databases.json_values import json_rows
 from sinas.databases.pools import DatabasePools
 from sinas.errors import NotFoundError
@@ -14,62 +11,6 @@ from sinas.kit.json_types import JsonObject
 from sinas.models import DatabaseAnnotation
 
 _LIMITS: Final = Limits(rows=10_000, seconds=15)
-_SCHEMAS: Final = """
-SELECT nspname AS schema_name FROM pg_catalog.pg_namespace
-WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema'
-  AND pg_catalog.has_schema_privilege(oid, 'USAGE')
-ORDER BY nspname"""
-_TABLES: Final = """
-SELECT c.relname AS table_name,
-  CASE c.relkind WHEN 'f' THEN 'FOREIGN' WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
-    ELSE 'BASE TABLE' END AS table_type,
-  greatest(c.reltuples, 0)::bigint AS estimated_rows,
-  pg_catalog.pg_total_relation_size(c.oid) AS size_bytes
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = :schema AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
-  AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
-ORDER BY c.relname"""
-_COLUMNS: Final = """
-SELECT c.column_name, c.data_type, c.udt_name, c.is_nullable = 'YES' AS is_nullable,
-  c.column_default, c.character_maximum_length, c.numeric_precision, c.numeric_scale,
-  c.ordinal_position,
-  EXISTS (
-    SELECT FROM pg_catalog.pg_constraint k
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
-    WHERE k.contype = 'p' AND a.attname = c.column_name AND k.conrelid =
-      pg_catalog.to_regclass(pg_catalog.format('%I.%I', c.table_schema, c.table_name))
-  ) AS is_primary_key
-FROM information_schema.columns c
-WHERE c.table_schema = :schema AND c.table_name = :table
-ORDER BY c.ordinal_position"""
-_CONSTRAINTS: Final = """
-SELECT k.conname AS constraint_name,
-  CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' WHEN 'f' THEN 'FOREIGN KEY' WHEN 'u' THEN 'UNIQUE'
-    WHEN 'c' THEN 'CHECK' WHEN 'n' THEN 'NOT NULL' WHEN 'x' THEN 'EXCLUDE'
-    ELSE k.contype::text END AS constraint_type,
-  ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(num, pos)
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num
-    ORDER BY u.pos) AS columns,
-  pg_catalog.pg_get_constraintdef(k.oid) AS definition,
-  rn.nspname AS ref_schema, r.relname AS ref_table,
-  ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(num, pos)
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num
-    ORDER BY u.pos) AS ref_columns
-FROM pg_catalog.pg_constraint k
-JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_class r ON r.oid = k.confrelid
-LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
-WHERE n.nspname = :schema AND c.relname = :table
-ORDER BY k.conname"""
-_INDEXES: Final = """
-SELECT indexname AS index_name, indexdef AS definition FROM pg_catalog.pg_indexes
-WHERE schemaname = :schema AND tablename = :table ORDER BY indexname"""
-_VIEWS: Final = """
-SELECT viewname AS view_name, definition AS view_definition FROM pg_catalog.pg_views
-WHERE schemaname = :schema AND pg_catalog.has_table_privilege(
-  pg_catalog.format('%I.%I', schemaname, viewname), 'SELECT')
-ORDER BY viewname"""
 
 
 class Browser:
@@ -89,27 +30,37 @@ class Browser:
 
     async def schemas(self) -> list[JsonObject]:
         """Schemas the role may use; not the server's own."""
-        return await self._rows(_SCHEMAS)
+        async with self._pools.database(self._target) as database:
+            return await _rows(database, database.catalog.schemas)
 
-    async def tables(self, schema: str) -> list[JsonObject]:
+    async def tables(self, schema: str | None) -> list[JsonObject]:
         """Tables and views the role may read, with what is said of them."""
-        found = await self._rows(_TABLES, schema=schema)
+        async with self._pools.database(self._target) as database:
+            schema = schema or database.catalog.own_schema
+            found = await _rows(database, database.catalog.tables, schema=schema)
         return [row | self._annotation(schema, str(row["table_name"]), None) for row in found]
 
-    async def table(self, schema: str, table: str) -> JsonObject:
+    async def table(self, schema: str | None, table: str) -> JsonObject:
         """Columns, constraints and indexes.
 
         Raises:
             NotFoundError: No such table, or none the role may see.
         """
-        columns = await self._rows(_COLUMNS, schema=schema, table=table)
-        if not columns:
-            raise NotFoundError(f"Table '{schema}.{table}' not found")
+        async with self._pools.database(self._target) as database:
+            catalog = database.catalog
+            schema = schema or catalog.own_schema
+            columns = await _rows(database, catalog.columns, schema=schema, table=table)
+            if not columns:
+                raise NotFoundError(f"Table '{schema}.{table}' not found")
+            constraints: list[Any] = [
+                *await _rows(database, catalog.constraints, schema=schema, table=table)
+            ]
+            indexes: list[Any] = [
+                *await _rows(database, catalog.indexes, schema=schema, table=table)
+            ]
         named: list[Any] = [
             row | self._annotation(schema, table, str(row["column_name"])) for row in columns
         ]
-        constraints: list[Any] = [*await self._rows(_CONSTRAINTS, schema=schema, table=table)]
-        indexes: list[Any] = [*await self._rows(_INDEXES, schema=schema, table=table)]
         return {
             "table_name": table,
             "schema_name": schema,
@@ -119,13 +70,11 @@ class Browser:
             "indexes": indexes,
         }
 
-    async def views(self, schema: str) -> list[JsonObject]:
+    async def views(self, schema: str | None) -> list[JsonObject]:
         """Views the role may read."""
-        return await self._rows(_VIEWS, schema=schema)
-
-    async def _rows(self, sql: str, **parameters: str) -> list[JsonObject]:
         async with self._pools.database(self._target) as database:
-            return json_rows(await database.read(Statement(sql, parameters), _LIMITS))
+            schema = schema or database.catalog.own_schema
+            return await _rows(database, database.catalog.views, schema=schema)
 
     def _annotation(self, schema: str, table: str, column: str | None) -> JsonObject:
         said = self._said.get((schema, table, column))
@@ -133,3 +82,9 @@ class Browser:
             "display_name": None if said is None else said.display_name,
             "description": None if said is None else said.description,
         }
+
+
+async def _rows(database: Database, sql: str | None, **parameters: str) -> list[JsonObject]:
+    if sql is None:
+        return []
+    return json_rows(await database.read(Statement(sql, parameters), _LIMITS))

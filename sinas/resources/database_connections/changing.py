@@ -54,9 +54,18 @@ def parsed_filters(text: str | None) -> list[Filter]:
 
 
 class Changer:
-    """Changes one database. Holds no transaction of Sinas' own."""
+    """Changes one PostgreSQL database. Holds no transaction of Sinas' own.
+
+    Raises:
+        BadRequestError: The database is of another type.
+    """
 
     def __init__(self, pools: DatabasePools, target: DatabaseTarget) -> None:
+        if target.connection_type != "postgresql":
+            raise BadRequestError(
+                f"'{target.name}' is a {target.connection_type} database: its tables and rows are "
+                "changed by queries whose operation is write."
+            )
         self._pools = pools
         self._target = target
 

@@ -68,6 +68,16 @@ Update = Annotated[DatabaseConnectionService, Depends(_for("update"))]
 Delete = Annotated[DatabaseConnectionService, Depends(_for("delete"))]
 Schema = Annotated[DatabaseConnectionService, Depends(_for("schema"))]
 SchemaName = Annotated[str, Query(alias="schema", max_length=63)]
+AnySchema = Annotated[
+    str | None,
+    Query(
+        alias="schema",
+        min_length=1,
+        max_length=255,
+        description="`public` where none is given; of MySQL and ClickHouse the connection's "
+        "database, of Snowflake `PUBLIC`.",
+    ),
+]
 
 
 class Changers:
@@ -169,25 +179,21 @@ async def list_schemas(name: str, browsers: Browsing) -> list[JsonObject]:
 
 
 @router.get("/{name}/tables")
-async def list_tables(
-    name: str, browsers: Browsing, schema: SchemaName = "public"
-) -> list[JsonObject]:
+async def list_tables(name: str, browsers: Browsing, schema: AnySchema = None) -> list[JsonObject]:
     """List tables and views of a schema, with sizes and annotations."""
     return await (await browsers.of(name)).tables(schema)
 
 
 @router.get("/{name}/tables/{table}")
 async def get_table(
-    name: str, table: str, browsers: Browsing, schema: SchemaName = "public"
+    name: str, table: str, browsers: Browsing, schema: AnySchema = None
 ) -> JsonObject:
     """Get columns, constraints and indexes of a table, with annotations."""
     return await (await browsers.of(name)).table(schema, table)
 
 
 @router.get("/{name}/views")
-async def list_views(
-    name: str, browsers: Browsing, schema: SchemaName = "public"
-) -> list[JsonObject]:
+async def list_views(name: str, browsers: Browsing, schema: AnySchema = None) -> list[JsonObject]:
     """List the views of a schema with what they select."""
     return await (await browsers.of(name)).views(schema)
 

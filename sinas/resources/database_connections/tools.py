@@ -68,7 +68,10 @@ def _parameters(names: Sequence[str], *more: str) -> JsonObject:
         "type": "object",
         "properties": {
             "connectionName": {"type": "string", "enum": [*names]},
-            "schema": {"type": "string", "default": "public"},
+            "schema": {
+                "type": "string",
+                "description": "The connection's own where none is given.",
+            },
             **{name: {"type": "string"} for name in more},
         },
         "required": ["connectionName", *more],
@@ -97,8 +100,9 @@ async def _describe_table(browser: Browser, arguments: JsonObject) -> JsonValue:
     return await browser.table(_schema(arguments), str(arguments.get("table", "")))
 
 
-def _schema(arguments: JsonObject) -> str:
-    return str(arguments.get("schema") or "public")
+def _schema(arguments: JsonObject) -> str | None:
+    schema = arguments.get("schema")
+    return str(schema) if schema else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,10 @@
 import time
 from uuid import uuid4
 
-from sinas.databases.base import DatabaseError, DatabaseTarget, Limits, Statement
+from sinas.databases.base import DatabaseError, DatabaseTarget, Limits
 from sinas.databases.pools import DatabasePools
 from sinas.resources.database_connections.schemas import DatabaseConnectionTest, TestOutcome
 
-_ROLE = Statement("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
 _LIMITS = Limits(rows=1, seconds=5)
 
 
@@ -34,15 +33,9 @@ async def try_target(pools: DatabasePools, target: DatabaseTarget) -> TestOutcom
     began = time.monotonic()
     try:
         async with pools.database(target) as database:
-            found = await database.read(_ROLE, _LIMITS)
+            warning = await database.check(_LIMITS)
     except DatabaseError as error:
         return TestOutcome(success=False, message=error.message, latency_ms=None)
-    message = "Connected."
-    if found.rows and found.rows[0][0]:
-        message += (
-            " This role is a superuser: even what only reads can reach the server's files then. "
-            "A role of its own is safer."
-        )
-    return TestOutcome(
-        success=True, message=message, latency_ms=round((time.monotonic() - began) * 1000)
-    )
+    latency = round((time.monotonic() - began) * 1000)
+    message = " ".join(filter(None, ("Connected.", warning)))
+    return TestOutcome(success=True, message=message, latency_ms=latency)

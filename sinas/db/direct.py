@@ -12,7 +12,7 @@ from typing import Any
 
 import asyncpg
 import orjson
-from sqlalchemy import Select, UpdateBase, event
+from sqlalchemy import Select, UpdateBase, event, literal_column, or_, select
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -32,12 +32,18 @@ class Statement:
 
     Its parameters must be what asyncpg knows by itself: text (text enums included), numbers,
     times, UUIDs, and JSON values for JSONB. An insert names every column whose default the
-    model makes by a function.
+    model makes by a function. `inline` writes the values it was built with into the text, which
+    lists of values and partial indexes need.
     """
 
-    def __init__(self, statement: Select[*tuple[Any, ...]] | UpdateBase) -> None:
+    def __init__(
+        self, statement: Select[*tuple[Any, ...]] | UpdateBase, *, inline: bool = False
+    ) -> None:
         self.source = statement
-        compiled = statement.compile(dialect=dialect())  # type: ignore[no-untyped-call]
+        compiled = statement.compile(
+            dialect=dialect(),  # type: ignore[no-untyped-call]
+            compile_kwargs={"literal_binds": inline},
+        )
         self.sql = str(compiled)
         # What the models put into columns that an insert does not name.
         defaults = {
@@ -52,6 +58,12 @@ class Statement:
         """Values for `$1`, `$2`, … ; those not given have the value they were built with."""
         values = self._constants | dict(parameters)
         return [values[name] for name in self._order]
+
+
+def any_row(*selects: Select[*tuple[Any, ...]]) -> Statement:
+    """Answers a row where one of these has one, locked or not. They must not lock themselves."""
+    found = or_(*(each.exists() for each in selects))
+    return Statement(select(literal_column("1").label("found")).where(found), inline=True)
 
 
 class _Connections:

@@ -16,4 +16,4 @@ async def forget_expired(context: AppContext) -> None:
         await SignIns(unit.session).forget_before(utcnow() - _KEEP_EXPIRED)
 
 
-FORGET_EXPIRED = Sweep(name="auth.forget_expired", every=timedelta(hours=1), run=forget_expired)
+FORGET_EXPIRED = Sweep(name="auth.forget_expired", every=timedelta(hours=1), work=forget_expired)

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, func, literal, select
+from sqlalchemy import ColumnElement, Row, and_, func, literal, select
 from sqlalchemy.orm import InstrumentedAttribute, defer
 
 from sinas.context import AppContext
+from sinas.db.direct import any_row
 from sinas.egress.callbacks import Callback, CallbackSender
 from sinas.kit.json_types import JsonObject
 from sinas.models import Batch, CallbackStatus, Execution, ExecutionStatus, Turn, User
 from sinas.queue.job import Sweep
-from sinas.resources.batches.repository import counts_of, finish_ended
+from sinas.resources.batches.repository import ENDED, counts_of, finish_ended
 from sinas.resources.batches.service import describe
 from sinas.resources.batches.told import turn_bodies
 from sinas.resources.executions.events import ExecutionEnd
@@ -31,13 +32,20 @@ _MOST = 50
 _Subject = Execution | Turn | Batch
 
 
+def _is_due(
+    model: type[Execution] | type[Turn] | type[Batch],
+    ended: InstrumentedAttribute[datetime | None],
+) -> ColumnElement[bool]:
+    # Literal: with a parameter, PostgreSQL could not use the index of what is due.
+    pending = literal(CallbackStatus.PENDING, model.callback_status.type, literal_execute=True)
+    return and_(model.callback_status == pending, ended.is_not(None))
+
+
 def _due(
     model: type[Execution] | type[Turn] | type[Batch],
     ended: InstrumentedAttribute[datetime | None],
 ) -> Any:
-    # Literal: with a parameter, PostgreSQL could not use the index of what is due.
-    pending = literal(CallbackStatus.PENDING, model.callback_status.type, literal_execute=True)
-    is_due = and_(model.callback_status == pending, ended.is_not(None))
+    is_due = _is_due(model, ended)
     place = func.row_number().over(partition_by=model.user_id, order_by=ended)
     ranked = select(model.id, place.label("place")).where(is_due).subquery()
     return (
@@ -141,7 +149,22 @@ def _execution_body(row: Execution) -> JsonObject:
 
 
 SWEEPS = (
-    Sweep(name="executions.call_back", every=timedelta(seconds=1), run=_tell_of_executions),
-    Sweep(name="turns.call_back", every=timedelta(seconds=1), run=_tell_of_turns),
-    Sweep(name="batches.call_back", every=timedelta(seconds=1), run=_tell_of_batches),
+    Sweep(
+        name="executions.call_back",
+        every=timedelta(seconds=1),
+        work=_tell_of_executions,
+        due=any_row(select(Execution.id).where(_is_due(Execution, Execution.completed_at))),
+    ),
+    Sweep(
+        name="turns.call_back",
+        every=timedelta(seconds=1),
+        work=_tell_of_turns,
+        due=any_row(select(Turn.id).where(_is_due(Turn, Turn.finished_at))),
+    ),
+    Sweep(
+        name="batches.call_back",
+        every=timedelta(seconds=1),
+        work=_tell_of_batches,
+        due=any_row(ENDED, select(Batch.id).where(_is_due(Batch, Batch.finished_at))),
+    ),
 )

@@ -107,12 +107,15 @@ _live_turns = [
     if status not in TERMINAL_TURN
 ]
 # Made once: it is asked every second.
+_has_ended = and_(
+    Batch.finished_at.is_(None),
+    ~_has_live(Execution, _live_executions),
+    ~_has_live(Turn, _live_turns),
+)
+ENDED = select(Batch.id).where(_has_ended)
 _FINISH: Any = (
     update(Batch)
-    .where(
-        Batch.finished_at.is_(None),
-        and_(~_has_live(Execution, _live_executions), ~_has_live(Turn, _live_turns)),
-    )
+    .where(_has_ended)
     .values(
         finished_at=func.coalesce(_last_end(Execution), _last_end(Turn), func.clock_timestamp())
     )

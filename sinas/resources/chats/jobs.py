@@ -17,6 +17,7 @@ from sinas.chat.reopening import locked_call, reopen
 from sinas.chat.stopping import stop_turn
 from sinas.chat.suspending import Suspensions
 from sinas.context import AppContext
+from sinas.db.direct import any_row
 from sinas.kit.ids import uuid7_floor
 from sinas.kit.json_text import storable
 from sinas.kit.json_types import JsonObject
@@ -47,29 +48,20 @@ _PURGE_BATCH = 100
 _GIVEN_UP = "The turn was interrupted {count} times by workers that stopped; send it again."
 
 # Made once: an idle platform spends most of its time on looking for lost work.
-_ABANDONED = (
-    select(Turn)
-    .where(Turn.status == TurnStatus.RUNNING, owner_is_dead(Turn.lease_owner))
-    .limit(_BATCH)
-    .with_for_update(skip_locked=True)
-)
+_abandoned = select(Turn).where(Turn.status == TurnStatus.RUNNING, owner_is_dead(Turn.lease_owner))
+_ABANDONED = _abandoned.limit(_BATCH).with_for_update(skip_locked=True)
 _earlier = aliased(Turn)
 _blocked = select(_earlier.id).where(
     _earlier.chat_id == Turn.chat_id,
     _earlier.seq < Turn.seq,
     _earlier.status.in_([TurnStatus.QUEUED, TurnStatus.RUNNING, TurnStatus.DELEGATED]),
 )
-_UNPUSHED = (
-    select(Turn)
-    .where(
-        Turn.status == TurnStatus.QUEUED,
-        Turn.queued_at < func.clock_timestamp() - _STALE,
-        ~_blocked.exists(),
-    )
-    .order_by(Turn.queued_at)
-    .limit(_BATCH)
-    .with_for_update(skip_locked=True)
+_unpushed = select(Turn).where(
+    Turn.status == TurnStatus.QUEUED,
+    Turn.queued_at < func.clock_timestamp() - _STALE,
+    ~_blocked.exists(),
 )
+_UNPUSHED = _unpushed.order_by(Turn.queued_at).limit(_BATCH).with_for_update(skip_locked=True)
 
 _delegated = aliased(Turn)
 _UNSETTLED = (
@@ -120,7 +112,7 @@ _EXPIRED = (
     .limit(_BATCH)
 )
 _UNCHANGED = "\0"  # no stored text holds it
-_REWRITES = (
+_rewrites = (
     select(
         HookRewrite,
         Execution.output_data,
@@ -131,9 +123,8 @@ _REWRITES = (
     )
     .outerjoin(Execution, Execution.id == HookRewrite.execution_id)
     .where(or_(Execution.id.is_(None), Execution.status.in_(TERMINAL_EXECUTION)))
-    .limit(_BATCH)
-    .with_for_update(of=HookRewrite, skip_locked=True)
 )
+_REWRITES = _rewrites.limit(_BATCH).with_for_update(of=HookRewrite, skip_locked=True)
 _GONE: JsonObject = {"error": "The chat of the sub-agent was deleted before it answered."}
 _UNANSWERED: JsonObject = {"error": "The user did not answer in time.", "timed_out": True}
 _UNDECIDED: JsonObject = {
@@ -307,12 +298,19 @@ async def purge(context: AppContext) -> None:
                 return
 
 
+_EVERY_SECOND = timedelta(seconds=1)
+_OFTEN = timedelta(seconds=2)
 SWEEPS = (
-    Sweep(name="turns.take_over", every=timedelta(seconds=1), run=take_over),
-    Sweep(name="turns.push_again", every=timedelta(seconds=2), run=push_again),
-    Sweep(name="turns.settle", every=timedelta(seconds=2), run=settle),
-    Sweep(name="hooks.rewrite", every=timedelta(seconds=1), run=rewrite),
-    Sweep(name="calls.expire", every=timedelta(seconds=5), run=expire),
-    Sweep(name="calls.forget_results", every=timedelta(hours=6), run=forget_results),
-    Sweep(name="chats.purge", every=timedelta(hours=1), run=purge),
+    Sweep(name="turns.take_over", every=_EVERY_SECOND, work=take_over, due=any_row(_abandoned)),
+    Sweep(name="turns.push_again", every=_OFTEN, work=push_again, due=any_row(_unpushed)),
+    Sweep(
+        name="turns.settle",
+        every=_OFTEN,
+        work=settle,
+        due=any_row(_UNSETTLED, _PARKED, _ORPHANS, _STRAYS),
+    ),
+    Sweep(name="hooks.rewrite", every=_EVERY_SECOND, work=rewrite, due=any_row(_rewrites)),
+    Sweep(name="calls.expire", every=timedelta(seconds=5), work=expire, due=any_row(_EXPIRED)),
+    Sweep(name="calls.forget_results", every=timedelta(hours=6), work=forget_results),
+    Sweep(name="chats.purge", every=timedelta(hours=1), work=purge),
 )

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.context import AppContext
-from sinas.db.direct import Statement
+from sinas.db.direct import Statement, any_row
 from sinas.kit.json_types import JsonObject
 from sinas.models import (
     Environment,
@@ -44,6 +44,7 @@ from sinas.models import (
 from sinas.queue.lease import owner_is_dead
 from sinas.resources.artifacts.service import NewArtifact, store
 
+_STALE = timedelta(seconds=5)
 _TAKEN = (ExecutionStatus.RUNNING, ExecutionStatus.AWAITING_INPUT)
 _executions: Any = Execution.__table__
 
@@ -242,14 +243,13 @@ def _is_shared(functions: Any) -> Any:
     return func.coalesce(functions.shared_pool, false())
 
 
+_unqueued = select(_executions.c.id).where(
+    _executions.c.status == ExecutionStatus.PENDING,
+    _executions.c.queued_at < func.clock_timestamp() - _STALE,
+)
+UNQUEUED_IS_DUE = any_row(_unqueued)
 _due = (
-    select(_executions.c.id)
-    .where(
-        _executions.c.status == ExecutionStatus.PENDING,
-        _executions.c.queued_at
-        < func.clock_timestamp() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("stale_seconds")),
-    )
-    .order_by(_executions.c.queued_at)
+    _unqueued.order_by(_executions.c.queued_at)
     .limit(bindparam("most"))
     .with_for_update(skip_locked=True)
 )
@@ -274,10 +274,12 @@ _again = and_(
         cast(Function.retry["max_attempts"].astext, Integer), bindparam("attempts", type_=Integer())
     ),
 )
+_is_orphan = and_(_executions.c.status.in_(_TAKEN), owner_is_dead(_executions.c.lease_owner))
+REAP_IS_DUE = any_row(select(_executions.c.id).where(_is_orphan))
 _orphans = (
     select(_executions.c.id, _again.label("again"), _is_shared(Function).label("shared"))
     .outerjoin_from(_executions, Function, Function.id == _executions.c.function_id)
-    .where(_executions.c.status.in_(_TAKEN), owner_is_dead(_executions.c.lease_owner))
+    .where(_is_orphan)
     .with_for_update(of=_executions, skip_locked=True)
     .cte("orphans")
 )
@@ -303,9 +305,9 @@ _REAP: Any = (
 )
 
 
-async def take_unqueued(session: AsyncSession, seconds: float, limit: int) -> Sequence[Row[Any]]:
-    """Pending executions that were due longer ago than `seconds`: `id`, `depth`, `shared`."""
-    found = await session.execute(_TAKE_UNQUEUED, {"stale_seconds": seconds, "most": limit})
+async def take_unqueued(session: AsyncSession, limit: int) -> Sequence[Row[Any]]:
+    """Pending executions that should have begun long ago: `id`, `depth`, `shared`."""
+    found = await session.execute(_TAKE_UNQUEUED, {"most": limit})
     return sorted(found.all(), key=lambda row: row.id)
 
 

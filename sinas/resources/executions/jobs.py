@@ -33,7 +33,6 @@ log = structlog.get_logger(__name__)
 
 STOPPED = "The worker stopped before the call ended."
 ORPHANED = "The worker running this call stopped before it ended; the call may have run in part."
-_REQUEUE_SECONDS = 5.0
 _REQUEUE_LIMIT = 500
 # Values that PostgreSQL refuses for what they are; writing them again would not help.
 _DATA_SQLSTATES = ("22", "23", "54")
@@ -262,7 +261,7 @@ def _is_refused(error: Exception) -> bool:
 async def _requeue(context: AppContext) -> None:
     """Push jobs again whose push, or whose entry in Redis, was lost."""
     async with context.statement_unit() as unit:
-        rows = await attempts.take_unqueued(unit.session, _REQUEUE_SECONDS, _REQUEUE_LIMIT)
+        rows = await attempts.take_unqueued(unit.session, _REQUEUE_LIMIT)
         for row in rows:
             push(unit, context.settings.function, row.id, depth=row.depth, shared=row.shared)
 
@@ -284,6 +283,11 @@ async def _reap(context: AppContext) -> None:
 
 
 SWEEPS = (
-    Sweep(name="executions.requeue", every=timedelta(seconds=2), run=_requeue),
-    Sweep(name="executions.reap", every=timedelta(seconds=1), run=_reap),
+    Sweep(
+        name="executions.requeue",
+        every=timedelta(seconds=2),
+        work=_requeue,
+        due=attempts.UNQUEUED_IS_DUE,
+    ),
+    Sweep(name="executions.reap", every=timedelta(seconds=1), work=_reap, due=attempts.REAP_IS_DUE),
 )

@@ -90,6 +90,6 @@ def _outdated(made_with: str) -> Select[UUID]:
 
 
 SWEEPS = (
-    Sweep(name="files.index_due", every=timedelta(seconds=15), run=sweep_due),
-    Sweep(name="files.index_outdated", every=timedelta(minutes=10), run=sweep_outdated),
+    Sweep(name="files.index_due", every=timedelta(seconds=15), work=sweep_due),
+    Sweep(name="files.index_outdated", every=timedelta(minutes=10), work=sweep_outdated),
 )

@@ -5,4 +5,4 @@ from datetime import timedelta
 from sinas.queue.job import Sweep
 from sinas.resources.files.blobs import sweep
 
-SWEEPS = (Sweep(name="files.remove", every=timedelta(seconds=30), run=sweep),)
+SWEEPS = (Sweep(name="files.remove", every=timedelta(seconds=30), work=sweep),)

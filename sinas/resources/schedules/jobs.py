@@ -70,4 +70,11 @@ async def _outcome(
         return {"next_run": next_run, "last_error": told}
 
 
-SWEEPS = (Sweep(name="schedules.fire", every=timedelta(seconds=1), run=fire_due),)
+SWEEPS = (
+    Sweep(
+        name="schedules.fire",
+        every=timedelta(seconds=1),
+        work=fire_due,
+        due=repository.IS_DUE,
+    ),
+)

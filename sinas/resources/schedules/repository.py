@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import override
 
 from sinas.crud.repository import Repository
+from sinas.db.direct import any_row
 from sinas.models import TERMINAL_EXECUTION, TERMINAL_TURN, Execution, Schedule, Turn
 
 
@@ -57,7 +58,9 @@ _is_busy = or_(
     exists().where(Turn.chat_id == Schedule.last_chat_id, Turn.status.not_in(TERMINAL_TURN)),
 )
 # Made once: the scheduler asks every second.
-_DUE = select(Schedule.id).where(*_is_due).order_by(Schedule.next_run).limit(bindparam("most"))
+_due = select(Schedule.id).where(*_is_due)
+IS_DUE = any_row(_due)
+_DUE = _due.order_by(Schedule.next_run).limit(bindparam("most"))
 _LOCKED = select(Schedule, _is_busy.label("is_busy"), func.now().label("now")).where(
     Schedule.id == bindparam("key")
 )

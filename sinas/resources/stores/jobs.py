@@ -33,4 +33,4 @@ async def purge(context: AppContext) -> None:
                 return
 
 
-SWEEPS = (Sweep(name="states.purge", every=timedelta(minutes=1), run=purge),)
+SWEEPS = (Sweep(name="states.purge", every=timedelta(minutes=1), work=purge),)

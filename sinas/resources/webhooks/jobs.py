@@ -19,4 +19,4 @@ async def purge_deliveries(context: AppContext) -> None:
             deleted = await purge(unit.session, days)
 
 
-SWEEPS = (Sweep(name="webhooks.purge", every=timedelta(hours=1), run=purge_deliveries),)
+SWEEPS = (Sweep(name="webhooks.purge", every=timedelta(hours=1), work=purge_deliveries),)

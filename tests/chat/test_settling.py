@@ -116,9 +116,14 @@ async def test_each_result_is_shown_when_it_comes(talks: Talks, live: str) -> No
     await helper(talks, [Answer(chunks=("slow",), hold_after=0)], "second")
     second = Call("call_agent_team__second", '{"prompt": "p"}', id="call_1")
     talk = await talks([Answer(calls=(ASK, second)), FINAL], live=live, enabled_agents=["team/*"])
+
+    async def is_slow_one_asked() -> bool:
+        return talks.llm.is_holding
+
     async with talk.streaming() as stream:
         first = await stream.read_until(lambda e: e.name == "tool_end")
         assert orjson.loads(first.data["result"])["response"] == "quick"
+        await until(is_slow_one_asked)
         talks.llm.release()
         seen = await stream.rest()
     assert set(told(seen).values()) == {1}

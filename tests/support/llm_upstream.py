@@ -125,6 +125,11 @@ class LlmUpstream:
         self._scripts[model] = Script(tuple(answers), by)
         self._used[model] = 0
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether a stream has fallen silent: one that has not will not notice `release`."""
+        return any(connection.is_held for connection in self.open)
+
     def release(self) -> None:
         """Let every stream that fell silent (`hold_after`) go on."""
         for connection in tuple(self.open):
@@ -225,7 +230,7 @@ class _Connection(asyncio.Protocol):
         self._steps: Iterator[Step] = iter(())
         self._current: Recorded | None = None
         self._timer: asyncio.Handle | None = None
-        self._held = False
+        self.is_held = False
         self._paused = False
 
     def _reset_request(self) -> None:
@@ -272,8 +277,8 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def release(self) -> None:
-        if self._held:
-            self._held = False
+        if self.is_held:
+            self.is_held = False
             self._play()
 
     # httptools callbacks
@@ -315,7 +320,7 @@ class _Connection(asyncio.Protocol):
         """Write until the answer waits, holds, is cut or ends."""
         self._timer = None
         transport = self._transport
-        if transport is None or self._held or self._is_blocked():
+        if transport is None or self.is_held or self._is_blocked():
             return
         for step in self._steps:
             if isinstance(step, bytes):
@@ -323,7 +328,7 @@ class _Connection(asyncio.Protocol):
                 if self._is_blocked():
                     return
             elif step is Mark.HOLD:
-                self._held = True
+                self.is_held = True
                 return
             elif isinstance(step, Mark):
                 transport.close()

@@ -2,7 +2,8 @@
 
 Texts, quoted names, comments and dollar-quoted bodies are passed over as each database reads
 them. A colon that follows a word, a number, a closing bracket or a quote is no parameter either:
-that is `::type`, a slice `[1:2]` or `[a:b]`, Snowflake's `column:field`, ClickHouse's `{'a':b}`.
+that is `::type`, a slice `[1:2]` or `[a:b]`, Snowflake's `column:field`, ClickHouse's `{'a':b}`
+and `json.field.:Type`. ClickHouse's own parameters, `{name:Type}`, are left as they are.
 """
 
 import re
@@ -27,7 +28,8 @@ _BLOCK = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _NESTING = re.compile(r"/\*|\*/")
 _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$", re.UNICODE)
 # After these, a colon belongs to what is before it.
-_CLOSING = re.compile(r"[\w$)\]}'\"`:]", re.UNICODE)
+_CLOSING = re.compile(r"[\w$)\]}'\"`:.]", re.UNICODE)
+_TYPED = re.compile(r"\{\s*[A-Za-z_]\w*\s*:[^{}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,24 @@ def _skipped(sql: str, at: int, dialect: Dialect) -> int | None:
         return _dollar_end(sql, at, dialect)
     if char in "-/#":
         return _comment_end(sql, at, dialect)
+    if char == "{" and dialect == "clickhouse" and (typed := _TYPED.match(sql, at)) is not None:
+        return typed.end()
     return None
+
+
+def bare(sql: str, dialect: Dialect) -> str:
+    """The statement with a space for each comment and `''` for each text and quoted name."""
+    pieces: list[str] = []
+    at = 0
+    while at < len(sql):
+        end = _skipped(sql, at, dialect)
+        if end is None:
+            pieces.append(sql[at])
+            at += 1
+        else:
+            pieces.append(" " if _is_comment(sql, at, end) else "''")
+            at = end
+    return "".join(pieces)
 
 
 def _quoted_end(sql: str, at: int, dialect: Dialect) -> int | None:

@@ -5,7 +5,7 @@ answers. What is ours is only how a request reaches it: credentials, settings an
 answer's headers, an exception in the middle of it, and `KILL QUERY` by the id that the request
 gave. Run as a program it serves until it is ended:
 
-    python -m tests.support.clickhouse_server FOLDER PORT [CERTIFICATE KEY]
+    python -m tests.support.clickhouse_server FOLDER PORT TLS_PORT CERTIFICATE KEY
 """
 
 from __future__ import annotations
@@ -229,20 +229,20 @@ class _Server(ThreadingHTTPServer):
         """Clients that leave are part of the tests."""
 
 
-def serve(folder: str, port: int, certificate: list[str]) -> None:
+def serve(folder: str, port: int, tls_port: int, *certificate: str) -> None:
     """Serve until the process is ended."""
     _Handler.engine = _engine()
     _Handler.folder = folder
     _Handler.changing = threading.Lock()
     # Kept open: the engine ends with its last connection.
     opened = _Handler.engine.connect(folder)
-    with _Server(("127.0.0.1", port), _Handler) as server:
-        if certificate:
-            server.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            server.context.load_cert_chain(*certificate)
-        server.serve_forever()
+    encrypted = _Server(("127.0.0.1", tls_port), _Handler)
+    encrypted.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    encrypted.context.load_cert_chain(*certificate)
+    threading.Thread(target=encrypted.serve_forever, daemon=True).start()
+    _Server(("127.0.0.1", port), _Handler).serve_forever()
     opened.close()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

@@ -48,6 +48,7 @@ _TLS_PORTS: Final = frozenset([443, 8443])
 # asked without it.
 _FORMATS: Final = {
     "date_time_output_format": "iso",
+    "output_format_decimal_trailing_zeros": "1",
     "output_format_json_quote_64bit_integers": "0",
     "output_format_json_quote_decimals": "1",
     "output_format_json_quote_denormals": "1",

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from tests.fixtures.clickhouse import ClickHouse
 
 LIMITS = Limits(rows=100, seconds=10)
-# Blocks of one row, so that the engine looks at the time between them; 3 s is its own limit.
+# Never ends by itself.
 SLOW = "SELECT count() FROM system.numbers WHERE NOT ignore(sipHash64(number), '{}')"
-RUNNING = "SELECT count() AS n FROM system.processes WHERE query LIKE {pattern:String}"
+RUNNING = (
+    "SELECT count() AS n FROM system.processes WHERE query LIKE :pattern AND query_id <> queryID()"
+)
 
 
 @asynccontextmanager
@@ -49,7 +51,7 @@ async def database(clickhouse: ClickHouse) -> AsyncIterator[Database]:
             database, "CREATE TABLE probe (a Int32, b String) ENGINE = MergeTree ORDER BY a"
         )
         yield database
-        await write(database, "DROP TABLE probe SYNC")
+        await write(database, "DROP TABLE probe")
 
 
 async def write(database: Database, sql: str, **parameters: Any) -> int | None:
@@ -61,7 +63,6 @@ async def rows(database: Database, sql: str, **parameters: Any) -> list[Any]:
 
 
 async def is_running(database: Database, marker: str) -> bool:
-    # Not itself: its own text has the marker only as a parameter.
     return await rows(database, RUNNING, pattern=f"%{marker}%") != [{"n": 0}]
 
 
@@ -242,7 +243,6 @@ async def test_a_mistake_is_the_callers(
     [
         ("18446744073709551615", 18446744073709551615),
         ("toInt64(-9223372036854775808)", -9223372036854775808),
-        ("CAST('170141183460469231731687303715884105727', 'Int128')", f"{2**127 - 1}"),
         ("toDecimal64('1.50', 2)", "1.50"),
         ("1 / 0", "Infinity"),
         ("-1 / 0", "-Infinity"),
@@ -274,7 +274,7 @@ async def test_results_as_json(database: Database, sql: str, expected: Any) -> N
 
 
 async def test_columns_of_one_name_are_told_apart(database: Database) -> None:
-    assert await rows(database, "SELECT 1 AS a, 2 AS a") == [{"a": 1, "a_2": 2}]
+    assert await rows(database, "SELECT a, a FROM (SELECT 1 AS a)") == [{"a": 1, "a_2": 1}]
 
 
 async def test_the_columns_of_no_rows(database: Database) -> None:
@@ -289,7 +289,7 @@ async def test_no_more_rows_than_wanted(database: Database) -> None:
 
 
 async def test_a_result_too_large_is_given_up(database: Database) -> None:
-    sql = "SELECT repeat('x', 100000) FROM numbers(100000)"
+    sql = "SELECT repeat('x', 1000) FROM numbers(100000)"
     with pytest.raises(StatementError, match="larger than"):
         await database.read(Statement(sql), Limits(rows=100_000, seconds=20))
 

@@ -68,8 +68,13 @@ _LIMITS: Final = ("max_execution_time", "max_result_rows")
 _KNOWN: Final = "SELECT name, value, readonly FROM system.settings WHERE has(:names, name)"
 _MAY_REACH: Final = "CHECK GRANT CREATE TEMPORARY TABLE ON *.*"
 _STOP: Final = "KILL QUERY WHERE query_id = {id:String} ASYNC"
-# A subquery's SETTINGS are not held to the limits of the statement's.
-_SETTINGS: Final = re.compile(r"(?<![\w.])settings\b\s*(?:''|\w)[\w'.]*\s*[=,]", re.IGNORECASE)
+# The SETTINGS of a subquery are not held to `readonly`, so none may be there. Where releases of
+# ClickHouse differ about what is a quote, a name or a comment, the word alone is refused.
+_SETTINGS: Final = re.compile(
+    r"(?<!\w)settings\b\s*(?:''|\w)[\w']*(?:\s*\.\s*[\w']+)*\s*[=,]", re.IGNORECASE
+)
+_SETTINGS_WORD: Final = re.compile(r"\bsettings\b", re.IGNORECASE)
+_NESTED: Final = re.compile(r"/\*(?:(?!\*/).)*?/\*", re.DOTALL)
 _UNCOUNTED: Final = frozenset(["alter", "delete", "update"])
 
 
@@ -99,7 +104,6 @@ class ClickHouseDatabase:
         self._client = _client(target)
         self._slots = asyncio.Semaphore(target.max_pool_size)
         self._settable: frozenset[str] = frozenset()
-        self._level = "0"
 
     async def begin(self) -> None:
         """Ask which settings this user may choose.
@@ -110,9 +114,8 @@ class ClickHouseDatabase:
         names = [*(_READING | _WRITING), *_LIMITS]
         statement = Statement(_KNOWN, {"names": names})
         found = await self._run(statement, {}, Limits(rows=100, seconds=_CONNECT_SECONDS))
-        self._level = next((str(row[1]) for row in found.rows if row[0] == "readonly"), "0")
         # At level 1 nothing can be set. Older servers do not say so of each setting.
-        if self._level != "1":
+        if not any(row[0] == "readonly" and str(row[1]) == "1" for row in found.rows):
             self._settable = frozenset(row[0] for row in found.rows if not row[2])
 
     @property
@@ -278,12 +281,18 @@ def _check_reads(sql: str) -> None:
     Raises:
         ReadOnlyError: It does.
     """
+    if _NESTED.search(sql):
+        raise ReadOnlyError("A statement that reads cannot have a comment inside a comment.")
     first = parse(sql, "clickhouse").words[0]
     if first == "backup":
         raise ReadOnlyError("BACKUP writes elsewhere: this only reads.")
     text = bare(sql, "clickhouse")
-    if _SETTINGS.search(text):
-        raise ReadOnlyError("SETTINGS cannot be chosen by a statement that reads; leave it out.")
+    is_plain = sql.isascii() and "$" not in sql
+    if _SETTINGS.search(text) if is_plain else _SETTINGS_WORD.search(sql):
+        raise ReadOnlyError(
+            "SETTINGS cannot be chosen by a statement that reads; leave it out. (Beside letters "
+            "beyond ASCII or a '$', the word itself must not be there.)"
+        )
     if first in ("describe", "desc") and "(" in text:
         raise ReadOnlyError(
             "DESCRIBE of a function makes the server fetch what it names; describe a table."

@@ -29,6 +29,7 @@ _NESTING = re.compile(r"/\*|\*/")
 _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$", re.UNICODE)
 # After these, a colon belongs to what is before it.
 _CLOSING = re.compile(r"[\w$)\]}'\"`:.]", re.UNICODE)
+_CURLY = {"\u2018": "\u2019", "\u201c": "\u201d"}
 _TYPED = re.compile(r"\{\s*[A-Za-z_]\w*\s*:[^{}]*\}")
 
 
@@ -119,8 +120,16 @@ def _skipped(sql: str, at: int, dialect: Dialect) -> int | None:
         return _dollar_end(sql, at, dialect)
     if char in "-/#":
         return _comment_end(sql, at, dialect)
-    if char == "{" and dialect == "clickhouse" and (typed := _TYPED.match(sql, at)) is not None:
+    return _clickhouse_end(sql, at) if dialect == "clickhouse" else None
+
+
+def _clickhouse_end(sql: str, at: int) -> int | None:
+    """Where its own parameter ends, or a text in typographical quotes."""
+    if sql[at] == "{" and (typed := _TYPED.match(sql, at)) is not None:
         return typed.end()
+    if (quote := _CURLY.get(sql[at])) is not None:
+        closing = sql.find(quote, at)
+        return len(sql) if closing < 0 else closing + 1
     return None
 
 
@@ -169,16 +178,20 @@ def _dollar_end(sql: str, at: int, dialect: Dialect) -> int | None:
     if opening is None or (dialect == "snowflake" and opening.group() != "$$"):
         return None
     closing = sql.find(opening.group(), opening.end())
-    return len(sql) if closing < 0 else closing + len(opening.group())
+    if closing < 0:
+        # To ClickHouse, a name.
+        return None if dialect == "clickhouse" else len(sql)
+    return closing + len(opening.group())
 
 
 def _comment_end(sql: str, at: int, dialect: Dialect) -> int | None:
     two = sql[at : at + 2]
     if two == "/*":
-        return _block_end(sql, at) if dialect == "postgresql" else _end(_BLOCK, sql, at)
+        nests = dialect in ("postgresql", "clickhouse")
+        return _block_end(sql, at) if nests else _end(_BLOCK, sql, at)
     # MySQL wants a space after it: `1--1` is arithmetic there.
     dashes = two == "--" and (dialect != "mysql" or sql[at + 2 : at + 3] in ("", " ", "\t", "\n"))
-    slashes = two == "//" and dialect == "snowflake"
+    slashes = two == "//" and dialect in ("snowflake", "clickhouse")
     hash_sign = sql[at] == "#" and (
         dialect == "mysql" or (dialect == "clickhouse" and two in ("# ", "#!"))
     )

@@ -104,6 +104,7 @@ class ClickHouseDatabase:
         self._client = _client(target)
         self._slots = asyncio.Semaphore(target.max_pool_size)
         self._settable: frozenset[str] = frozenset()
+        self._level = "0"
 
     async def begin(self) -> None:
         """Ask which settings this user may choose.
@@ -114,8 +115,9 @@ class ClickHouseDatabase:
         names = [*(_READING | _WRITING), *_LIMITS]
         statement = Statement(_KNOWN, {"names": names})
         found = await self._run(statement, {}, Limits(rows=100, seconds=_CONNECT_SECONDS))
+        self._level = next((str(row[1]) for row in found.rows if row[0] == "readonly"), "0")
         # At level 1 nothing can be set. Older servers do not say so of each setting.
-        if not any(row[0] == "readonly" and str(row[1]) == "1" for row in found.rows):
+        if self._level != "1":
             self._settable = frozenset(row[0] for row in found.rows if not row[2])
 
     @property
@@ -139,6 +141,11 @@ class ClickHouseDatabase:
 
     async def read(self, statement: Statement, limits: Limits) -> Result:
         """One statement under `readonly = 1`, of which no more rows are read than are wanted."""
+        if self._level == "0" and "readonly" not in self._settable:
+            raise StatementError(
+                "Nothing can be read: the server does not let this user choose `readonly`, which "
+                "is what keeps a read from changing anything."
+            )
         _check_reads(statement.sql)
         wanted = _READING | {"max_result_rows": str(limits.rows + 1)}
         return await self._run(statement, wanted, limits)

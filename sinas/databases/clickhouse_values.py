@@ -142,7 +142,13 @@ def _all_converted(converters: Sequence[_Convert | None], values: Iterable[Any])
 
 
 def _converted(convert: _Convert | None, value: Any) -> Any:
-    return value if convert is None or value is None else convert(value)
+    if convert is None or value is None:
+        return value
+    try:
+        return convert(value)
+    except (ValueError, TypeError, AttributeError):
+        # The profile of a user who may not choose formats has chosen another.
+        return _loose(value)
 
 
 # Their JSON is what we answer.

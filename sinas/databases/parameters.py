@@ -133,6 +133,7 @@ def _clickhouse_end(sql: str, at: int) -> int | None:
     return None
 
 
+@lru_cache(maxsize=512)
 def bare(sql: str, dialect: Dialect) -> str:
     """The statement with a space for each comment and `''` for each text and quoted name."""
     pieces: list[str] = []

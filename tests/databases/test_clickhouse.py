@@ -427,6 +427,7 @@ async def test_what_is_closed_says_so(clickhouse: ClickHouse) -> None:
 
 HEAD = b"HTTP/1.1 200 OK\r\nX-ClickHouse-Query-Id: q\r\nTransfer-Encoding: chunked\r\n\r\n"
 NAMES = b'["a"]\n["Int64"]\n'
+KNOWN = b'["name","value","readonly"]\n["String","String","UInt8"]\n'
 THROWN = b"Code: 241. DB::Exception: Memory limit exceeded. (MEMORY_LIMIT_EXCEEDED) (version 22.8)"
 
 
@@ -449,6 +450,17 @@ def chunk(data: bytes) -> bytes:
             UnreachableError,
             "302",
         ),
+        (
+            # Where the level cannot be chosen, nothing keeps a read from changing something.
+            HEAD + chunk(KNOWN + b'["readonly","0",1]\n') + chunk(b""),
+            StatementError,
+            "choose `readonly`",
+        ),
+        (
+            HEAD + chunk(b'["a"]\n["DateTime"]\n[1709209800]\nCode: 1. x') + chunk(b""),
+            StatementError,
+            "^x$",
+        ),
         (b"SSH-2.0-OpenSSH_9.2\r\n", UnreachableError, "cannot be reached"),
         (b"", UnreachableError, "cannot be reached"),
         (
@@ -465,8 +477,8 @@ async def test_answers_that_are_none(
         head = await reader.readuntil(b"\r\n\r\n")
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
         body = await reader.readexactly(int(length))
-        if b"system.settings" in body and kind is StatementError:
-            writer.write(HEAD + chunk(b'["name","value","readonly"]\n["String"]\n') + chunk(b""))
+        if b"system.settings" in body and kind is StatementError and KNOWN not in answer:
+            writer.write(HEAD + chunk(KNOWN + b'["readonly","0",0]\n') + chunk(b""))
         else:
             writer.write(answer)
         writer.close()

@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
+from typing_extensions import override
+
 # By name and password: what the profile of the user sets.
 USERS = {
     ("default", "hunter2"): {},
@@ -59,19 +61,19 @@ class _Request:
         length = int(handler.headers["Content-Length"])
         kind = handler.headers["Content-Type"].encode()
         body = b"Content-Type: " + kind + b"\r\n\r\n" + handler.rfile.read(length)
-        fields = {}
+        fields: dict[str, str] = {}
         for part in BytesParser(policy=HTTP).parsebytes(body).iter_parts():
-            fields[part.get_param("name", header="content-disposition")] = part.get_payload(
-                decode=True
-            ).decode()
+            name = str(part.get_param("name", header="content-disposition"))
+            text: Any = part.get_payload(decode=True)
+            fields[name] = text.decode()
         given = dict(parse_qsl(urlsplit(handler.path).query, keep_blank_values=True))
         self.sql = fields.pop("query")
-        self.parameters = {name.removeprefix("param_"): text for name, text in fields.items()}
+        self.parameters = {name.removeprefix("param_"): each for name, each in fields.items()}
         self.database = given["database"]
         self.format = given.get("default_format", "TabSeparated")
         self.query_id = given.get("query_id", "")
         self.is_whole = given.get("wait_end_of_query") == "1"
-        self.settings = {name: text for name, text in given.items() if name not in _NOT_SETTINGS}
+        self.settings = {name: each for name, each in given.items() if name not in _NOT_SETTINGS}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -139,6 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _streamed(self, connection: Any, request: _Request) -> None:
         asked = (request.sql, request.format)
+        stream: Any = None
         try:
             stream = connection.send_query(*asked, params=request.parameters)
             piece = connection.streaming_fetch_result(stream)
@@ -197,7 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *args: Any) -> None:  # type: ignore[override]
+    @override
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a test that fails says enough."""
 
 
@@ -218,12 +222,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     context: ssl.SSLContext | None = None
 
+    @override
     def finish_request(self, request: Any, client_address: Any) -> None:
         # In the request's own thread: one that never shakes hands keeps nobody waiting.
         if self.context is not None:
             request = self.context.wrap_socket(request, server_side=True)
         super().finish_request(request, client_address)
 
+    @override
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that leave are part of the tests."""
 

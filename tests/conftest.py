@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fixtures.state",
     "tests.fixtures.database",
     "tests.fixtures.client",
+    "tests.fixtures.clickhouse",
     "tests.fixtures.work",
 ]
 

@@ -10,6 +10,7 @@ _Open: TypeAlias = Callable[[DatabaseTarget], Coroutine[Any, Any, Database]]
 
 # By type: the module whose `open_database` connects, and the extra that its library is in.
 _DRIVERS: Final[dict[str, tuple[str, str]]] = {
+    "clickhouse": ("sinas.databases.clickhouse", ""),
     "postgresql": ("sinas.databases.postgresql", ""),
 }
 

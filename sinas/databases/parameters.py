@@ -2,7 +2,8 @@
 
 Texts, quoted names, comments and dollar-quoted bodies are passed over as each database reads
 them. A colon that follows a word, a number, a closing bracket or a quote is no parameter either:
-that is `::type`, a slice `[1:2]` or `[a:b]`, Snowflake's `column:field`, ClickHouse's `{'a':b}`.
+that is `::type`, a slice `[1:2]` or `[a:b]`, Snowflake's `column:field`, ClickHouse's `{'a':b}`
+and `json.field.:Type`. ClickHouse's own parameters, `{name:Type}`, are left as they are.
 """
 
 import re
@@ -27,7 +28,9 @@ _BLOCK = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _NESTING = re.compile(r"/\*|\*/")
 _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$", re.UNICODE)
 # After these, a colon belongs to what is before it.
-_CLOSING = re.compile(r"[\w$)\]}'\"`:]", re.UNICODE)
+_CLOSING = re.compile(r"[\w$)\]}'\"`:.]", re.UNICODE)
+_CURLY = {"\u2018": "\u2019", "\u201c": "\u201d"}
+_TYPED = re.compile(r"\{\s*[A-Za-z_]\w*\s*:[^{}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,33 @@ def _skipped(sql: str, at: int, dialect: Dialect) -> int | None:
         return _dollar_end(sql, at, dialect)
     if char in "-/#":
         return _comment_end(sql, at, dialect)
+    return _clickhouse_end(sql, at) if dialect == "clickhouse" else None
+
+
+def _clickhouse_end(sql: str, at: int) -> int | None:
+    """Where its own parameter ends, or a text in typographical quotes."""
+    if sql[at] == "{" and (typed := _TYPED.match(sql, at)) is not None:
+        return typed.end()
+    if (quote := _CURLY.get(sql[at])) is not None:
+        closing = sql.find(quote, at)
+        return len(sql) if closing < 0 else closing + 1
     return None
+
+
+@lru_cache(maxsize=512)
+def bare(sql: str, dialect: Dialect) -> str:
+    """The statement with a space for each comment and `''` for each text and quoted name."""
+    pieces: list[str] = []
+    at = 0
+    while at < len(sql):
+        end = _skipped(sql, at, dialect)
+        if end is None:
+            pieces.append(sql[at])
+            at += 1
+        else:
+            pieces.append(" " if _is_comment(sql, at, end) else "''")
+            at = end
+    return "".join(pieces)
 
 
 def _quoted_end(sql: str, at: int, dialect: Dialect) -> int | None:
@@ -150,16 +179,20 @@ def _dollar_end(sql: str, at: int, dialect: Dialect) -> int | None:
     if opening is None or (dialect == "snowflake" and opening.group() != "$$"):
         return None
     closing = sql.find(opening.group(), opening.end())
-    return len(sql) if closing < 0 else closing + len(opening.group())
+    if closing < 0:
+        # To ClickHouse, a name.
+        return None if dialect == "clickhouse" else len(sql)
+    return closing + len(opening.group())
 
 
 def _comment_end(sql: str, at: int, dialect: Dialect) -> int | None:
     two = sql[at : at + 2]
     if two == "/*":
-        return _block_end(sql, at) if dialect == "postgresql" else _end(_BLOCK, sql, at)
+        nests = dialect in ("postgresql", "clickhouse")
+        return _block_end(sql, at) if nests else _end(_BLOCK, sql, at)
     # MySQL wants a space after it: `1--1` is arithmetic there.
     dashes = two == "--" and (dialect != "mysql" or sql[at + 2 : at + 3] in ("", " ", "\t", "\n"))
-    slashes = two == "//" and dialect == "snowflake"
+    slashes = two == "//" and dialect in ("snowflake", "clickhouse")
     hash_sign = sql[at] == "#" and (
         dialect == "mysql" or (dialect == "clickhouse" and two in ("# ", "#!"))
     )

@@ -4,7 +4,7 @@ import pytest
 
 from sinas.databases.base import StatementError
 from sinas.databases.checks import check_single
-from sinas.databases.parameters import parse
+from sinas.databases.parameters import bare, parse
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,31 @@ from sinas.databases.parameters import parse
 )
 def test_postgresql(sql: str, names: tuple[str, ...]) -> None:
     assert parse(sql, "postgresql").names == names
+
+
+@pytest.mark.parametrize(
+    ("sql", "names"),
+    [
+        ("SELECT :a, :b::UInt8, x::String", ("a", "b")),
+        ("SELECT 'it\\'s :a', 'it''s :b', \":c\", `:d`, `\\`:e`, :f", ("f",)),
+        ("SELECT {a:UInt8}, { b : Array(String) }, { c :Enum8('x' = 1) }, :d", ("d",)),
+        ("SELECT {'a':b, 'c': :d}, x ? y : z, x ? 1 : :e", ("d", "e")),
+        ("SELECT json.a.:Int64, json.b.:`Array(JSON)`, :c", ("c",)),
+        ("SELECT x[:n], [1,2][1], tuple.1", ("n",)),
+        ("SELECT $$ :a $$, $t$ :b $$ $t$, :c", ("c",)),
+        ("SELECT 1 -- :a\n, :b # :c\n, :d #! :e\n, :f /* :g */, :h", ("b", "d", "f", "h")),
+        ("SELECT 1 // ':a\n, :b /* :c /* :d */ :e */, :f, $a$, :g", ("b", "f", "g")),
+        ("SELECT \u2018it's :a\u2019, :b, \u201c:c", ("b",)),
+        ("SELECT '{a:UInt8}' /* {b:UInt8} */, :c", ("c",)),
+    ],
+)
+def test_clickhouse(sql: str, names: tuple[str, ...]) -> None:
+    assert parse(sql, "clickhouse").names == names
+
+
+def test_what_is_left_bare() -> None:
+    sql = "SELECT 'a' /* b */, `c` -- d\n, {e:String}, f"
+    assert bare(sql, "clickhouse") == "SELECT ''  , ''  \n, '', f"
 
 
 def test_numbers_are_shared_by_uses_of_one_name() -> None:

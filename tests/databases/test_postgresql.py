@@ -299,7 +299,7 @@ async def test_a_pool_that_is_full_does_not_wait_for_ever(
         {"host": "127.0.0.1", "port": 1},
         {"host": "127.0.0.1", "port": 1, "ssl_mode": "verify-full"},
         {"host": "127.0.0.1", "port": 1, "ssl_mode": "verify-ca", "options": (("ssl_ca", "x"),)},
-        {"connection_type": "clickhouse"},
+        {"connection_type": "of-no-driver"},
     ],
 )
 async def test_what_cannot_be_reached_says_so(

@@ -89,7 +89,7 @@ async def test_trying_one_that_works(admin: httpx.AsyncClient, browsed: Database
     assert "superuser" in outcome["message"]
 
 
-@pytest.mark.parametrize("kind", ["clickhouse", "snowflake"])
+@pytest.mark.parametrize("kind", ["snowflake"])
 async def test_types_without_a_driver_are_kept_and_refused_at_use(
     admin: httpx.AsyncClient, kind: str
 ) -> None:

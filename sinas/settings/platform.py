@@ -197,3 +197,10 @@ class MailSettings(Group):
     starttls: Literal["auto", "never"] = Field(
         "auto", description="`auto` upgrades to TLS where the server offers it."
     )
+    max_attachments_mb: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="What the attachments of one mail may have together, in MiB. Servers see a "
+        "third more.",
+    )

@@ -202,5 +202,6 @@ class MailSettings(Group):
         ge=1,
         le=100,
         description="What the attachments of one mail may have together, in MiB. Servers see a "
-        "third more.",
+        "third more; while it is sent, the API needs up to ten times that, for at most four mails "
+        "at once.",
     )

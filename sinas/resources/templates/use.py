@@ -46,7 +46,7 @@ MAIL_FAILED = "templates.mail_failed"
 SEND_SECONDS = 12.0
 # What a server answers that wants no mail of that size (RFC 1870).
 _TOO_LARGE: Final = 552
-# A mail with attachments is in memory as a whole, six times as large as they are.
+# A mail with attachments is in memory as a whole, up to ten times as large as they are.
 _WITH_FILES: Final = 4
 _with_files = asyncio.Semaphore(_WITH_FILES)
 _PATIENCE_SECONDS: Final = 10.0

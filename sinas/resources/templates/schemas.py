@@ -11,10 +11,10 @@ from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import BadSchemaError, check_schema
 from sinas.kit.mail_message import MAX_NAME_CHARS
+from sinas.kit.templates import MAX_SOURCE_CHARS
 from sinas.resources.files.schemas import Name as FileName
 
 MAX_ATTACHMENTS = 10
-MAX_CONTENT_CHARS = 200_000
 _MAX_TITLE_CHARS = 2_000
 
 
@@ -38,14 +38,14 @@ HtmlContent = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=MAX_CONTENT_CHARS,
+        max_length=MAX_SOURCE_CHARS,
         description="Jinja2 that makes HTML; what is filled in is escaped.",
     ),
 ]
 TextContent = Annotated[
     str,
     Field(
-        max_length=MAX_CONTENT_CHARS,
+        max_length=MAX_SOURCE_CHARS,
         description="Jinja2 that makes the plain text of a mail; null for one made from the HTML.",
     ),
 ]

@@ -40,7 +40,7 @@ class Attachment:
 
     Attributes:
         name: What mail programs show and save it as.
-        content_type: Its media type; with another, or one of mails themselves, it is sent as bytes.
+        content_type: Its media type. What is none, or is one of mails, is sent as bytes.
     """
 
     name: str

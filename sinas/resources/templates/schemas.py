@@ -144,7 +144,7 @@ class TemplateAttachment(Input):
             description="`namespace/name`.",
         ),
     ]
-    filename: Annotated[str, Field(min_length=1, max_length=255)]
+    filename: FileName
     version: Annotated[
         int | None, Field(ge=1, le=2**31 - 1, description="Left out, the current version.")
     ] = None

@@ -161,7 +161,6 @@ async def test_what_is_missing_is_named(
         "b.txt",
         "gone.txt",
         {"collection": "docs/none", "filename": "a.txt"},
-        "../reports/a.txt",
     ):
         answer = await send(sender, template, "a.txt", "a.txt", bad)
         assert answer.status_code == 404, answer.text
@@ -185,6 +184,8 @@ async def _blobs(context: AppContext, file_id: Any) -> list[str]:
         ({"collection": "docs/*"}, "attachments.0.collection"),
         ({"filename": ""}, "attachments.0.filename"),
         ({"filename": None}, "attachments.0.filename"),
+        ({"filename": "a\x00b"}, "attachments.0.filename"),
+        ({"filename": "../reports/a.txt"}, "attachments.0.filename"),
         ({"version": 0}, "attachments.0.version"),
         ({"name": "a/b.txt"}, "attachments.0.name"),
         ({"name": "a\r\nBcc: eve@example.com"}, "attachments.0.name"),
@@ -192,7 +193,7 @@ async def _blobs(context: AppContext, file_id: Any) -> list[str]:
         ({"name": " "}, "attachments.0.name"),
         ({"content": "x"}, "attachments.0.content"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 async def test_what_is_no_attachment(
     sender: httpx.AsyncClient,
@@ -216,13 +217,11 @@ async def test_names_stay_in_their_header(
     template: Template,
     collection: Collection,
 ) -> None:
-    """Whatever a row says, also one that no upload could have made."""
     user = await as_.user("user")
     for name in (
         'x"; filename="y.exe',
         "=?utf-8?q?x=0D=0ABcc:_eve@example.com?=",
-        "x\r\nBcc: eve@example.com",
-        "x\r\n\r\n--boundary",
+        "; name*0=x; Bcc: eve@example.com",
         "日本語" * 80,
     ):
         file = await make_file(context, collection, user, name)

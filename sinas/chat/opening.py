@@ -15,6 +15,7 @@ from sinas.chat.structured import is_wanted, response_format, takes_format
 from sinas.context import AppContext, WorkerContext
 from sinas.errors import InvalidInputError
 from sinas.kit.json_types import JsonObject
+from sinas.kit.templates import MAX_KEPT_CHARS
 from sinas.llm.base import ModelRequest, Provider
 from sinas.llm.convert import convert_messages, dialect_of
 from sinas.models import ToolCall, Turn
@@ -47,6 +48,12 @@ class Opening:
             return self.overrides.output_schema
         agent = self.subject.agent
         return agent.output_schema if agent and is_wanted(agent.output_schema) else {}
+
+    @property
+    def has_long_prompt(self) -> bool:
+        """Whether `request` may take seconds, as its template is compiled anew each time."""
+        agent = self.subject.agent
+        return agent is not None and len(agent.system_prompt or "") > MAX_KEPT_CHARS
 
     def request(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Literal, TypeAlias
 from uuid import UUID
 
@@ -267,9 +268,10 @@ class _Run:
     async def _ask(self, opening: Opening, history: list[Line], *, with_tools: bool = True) -> None:
         if self.blind:
             history = [replace(line, pictures=()) for line in history]
-        request = opening.request(
-            self.app, history, with_tools=with_tools, with_format=not self.formless
+        put = partial(
+            opening.request, self.app, history, with_tools=with_tools, with_format=not self.formless
         )
+        request = await asyncio.to_thread(put) if opening.has_long_prompt else put()
         try:
             await self._answer_to(request)
         except UpstreamError as error:

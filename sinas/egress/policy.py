@@ -37,9 +37,17 @@ _REDIS_PORT = 6379
 
 
 class EgressError(SinasError):
-    """A destination that may not be reached, or whose name leads nowhere."""
+    """A destination that may not be reached, or whose name leads nowhere.
+
+    `address` is where its name leads. It is for logs: callers would learn the names and addresses
+    of the operator's network from it.
+    """
 
     code = "egress_refused"
+
+    def __init__(self, message: str, address: Address | None = None) -> None:
+        super().__init__(message)
+        self.address = address
 
 
 class HostNotFoundError(EgressError):
@@ -69,6 +77,7 @@ class EgressPolicy:
         deny: Host and port pairs that may never be reached: the platform's own stores, wherever
             they are.
         lookup: Resolves names.
+        setting: By which an operator allows more, for the words of a refusal.
     """
 
     def __init__(
@@ -78,11 +87,13 @@ class EgressPolicy:
         *,
         hosts: Sequence[AllowedHost] = (),
         lookup: Lookup = look_up,
+        setting: str = "EGRESS_ALLOW_HOSTS",
     ) -> None:
         self._allow = tuple(allow)
         self._hosts = tuple(hosts)
         self._deny = tuple(deny)
         self._lookup = lookup
+        self._setting = setting
 
     @classmethod
     def of(cls, settings: Settings, *, lookup: Lookup = look_up) -> "EgressPolicy":
@@ -93,7 +104,7 @@ class EgressPolicy:
     def of_functions(cls, settings: Settings, *, lookup: Lookup = look_up) -> "EgressPolicy":
         """For what users' code sends: SANDBOX_EGRESS_ALLOW, less PostgreSQL and Redis."""
         allow = parse_networks(settings.sandbox.egress_allow)
-        return cls(allow, stores(settings), lookup=lookup)
+        return cls(allow, stores(settings), lookup=lookup, setting="SANDBOX_EGRESS_ALLOW")
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         """Addresses of `host` that may be connected to on `port`, in the resolver's order.
@@ -116,11 +127,13 @@ class EgressPolicy:
         for address in found:
             if (_plain(address), port) in denied:
                 raise EgressError(
-                    f"'{host}' may not be reached: port {port} there is the platform's."
+                    f"'{host}' may not be reached: port {port} there is the platform's.", address
                 )
             if not (is_named or self.allows(address, own, port)):
                 raise EgressError(
-                    f"'{host}' may not be reached: {address} is not a public address."
+                    f"'{host}' may not be reached: it has no public address, and {self._setting} "
+                    "does not name it.",
+                    address,
                 )
         return found
 

@@ -6,9 +6,14 @@ from typing import Any
 
 import httpcore
 import httpx
+import structlog
 from typing_extensions import override
 
-from sinas.egress.policy import EgressPolicy
+from sinas.egress.policy import Address, EgressError, EgressPolicy
+
+log = structlog.get_logger(__name__)
+
+REFUSED = "egress.refused"
 
 _MAX_CONNECTIONS = 100
 _MAX_IDLE = 20
@@ -85,7 +90,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         failure: Exception = httpcore.ConnectError(host)
-        for address in await self._policy.resolve(host, port):
+        for address in await self._addresses(host, port):
             try:
                 return await self._inner.connect_tcp(
                     str(address), port, timeout, local_address, socket_options
@@ -93,6 +98,14 @@ class _Backend(httpcore.AsyncNetworkBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
+
+    async def _addresses(self, host: str, port: int) -> list[Address]:
+        try:
+            return await self._policy.resolve(host, port)
+        except EgressError as error:
+            if error.address is not None:
+                log.info(REFUSED, host=host, port=port, address=str(error.address))
+            raise
 
     @override
     async def sleep(self, seconds: float) -> None:

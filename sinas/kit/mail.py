@@ -1,6 +1,7 @@
 """Sending mail over SMTP, in two steps: reach the server, then hand over a message."""
 
-from typing import Literal, Protocol
+import asyncio
+from typing import Final, Literal, Protocol
 
 from aiosmtplib import SMTP, SMTPException, SMTPRecipientsRefused, SMTPResponseException
 
@@ -8,6 +9,8 @@ from sinas.errors import UnavailableError
 from sinas.kit.mail_message import Mail, message_bytes, wire_address
 
 _TIMEOUT_SECONDS = 10.0
+# Of attachments; a server that takes less in a second does not get them.
+SLOWEST_BYTES_PER_SECOND: Final = 500_000
 # Saying goodbye is politeness: the mail is sent, or is not, by then.
 _GOODBYE_SECONDS = 2.0
 _IMPLICIT_TLS_PORT = 465
@@ -48,10 +51,11 @@ class MailConnection:
             OSError: The connection broke.
         """
         sender, recipient = wire_address(mail.sender), wire_address(mail.to)
-        message = message_bytes(mail)
+        message = await asyncio.to_thread(message_bytes, mail)
+        timeout = _TIMEOUT_SECONDS + mail.attached_bytes / SLOWEST_BYTES_PER_SECOND
         self._is_waiting = True
         try:
-            await self._client.sendmail(sender, [recipient], message)
+            await self._client.sendmail(sender, [recipient], message, timeout=timeout)
             self._is_waiting = False
         except (SMTPResponseException, SMTPRecipientsRefused):
             self._is_waiting = False

@@ -6,24 +6,46 @@ an encoded word in a subject that decodes to a line end became a header of its o
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.charset import QP, Charset
+from email.encoders import encode_base64
 from email.header import Header
+from email.message import Message
+from email.mime.base import MIMEBase
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.utils import formatdate, make_msgid
-from typing import Any
+from typing import Any, Final
+from urllib.parse import quote
 
 import idna
 
 from sinas.errors import FieldError, InvalidInputError
+from sinas.kit.media_types import PLAIN, essence, is_media_type
 
 MAX_SUBJECT_CHARS = 500
 MAX_NAME_CHARS = 200
+# Of a file's name in one line of a header, which should have 76 with what is around it.
+_LINE_CHARS: Final = 60
+_CHARSET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,39}")
 # RFC 5322: what a name may hold without quotes.
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 # Joins parts of an emoji; the other invisible characters can turn a text around.
 _JOINER = "\u200d"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file that goes with a mail.
+
+    Attributes:
+        name: What mail programs show and save it as.
+        content_type: Its media type. What is none, or is one of mails, is sent as bytes.
+    """
+
+    name: str
+    content_type: str
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,21 +64,23 @@ class Mail:
     subject: str
     text: str
     html: str | None = None
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def attached_bytes(self) -> int:
+        """What the attachments have together, before they are encoded."""
+        return sum(len(one.content) for one in self.attachments)
 
 
 def message_bytes(mail: Mail) -> bytes:
     """The message with its headers; lines end as SMTP wants it.
 
+    Up to half a second of work, for much text or large attachments: better not on an event loop.
+
     Raises:
         InvalidInputError: An address cannot be written in ASCII.
     """
-    message: MIMEMultipart | MIMEText
-    if mail.html is None:
-        message = _part(mail.text, "plain")
-    else:
-        message = MIMEMultipart("alternative")
-        message.attach(_part(mail.text, "plain"))
-        message.attach(_part(mail.html, "html"))
+    message = _content(mail)
     sender = wire_address(mail.sender)
     # Typed as texts, but this kind of message takes both.
     headers: dict[str, Any] = {
@@ -118,10 +142,28 @@ def _mailbox(header: str, name: str, address: str) -> Header:
     elif _ATOMS.fullmatch(line):
         mailbox = Header(line, "us-ascii", header_name=header)
     else:
-        quoted = line.replace("\\", "\\\\").replace('"', '\\"')
-        mailbox = Header(f'"{quoted}"', "us-ascii", header_name=header)
+        mailbox = Header(_quoted(line), "us-ascii", header_name=header)
     mailbox.append(f"<{address}>", "us-ascii")
     return mailbox
+
+
+def _quoted(line: str) -> str:
+    escaped = line.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _content(mail: Mail) -> MIMEBase:
+    readable: MIMEBase = _part(mail.text, "plain")
+    if mail.html is not None:
+        text, readable = readable, MIMEMultipart("alternative")
+        readable.attach(text)
+        readable.attach(_part(mail.html, "html"))
+    if not mail.attachments:
+        return readable
+    whole = MIMEMultipart("mixed")
+    for part in (readable, *map(_file, mail.attachments)):
+        whole.attach(part)
+    return whole
 
 
 def _part(text: str, subtype: str) -> MIMEText:
@@ -130,3 +172,47 @@ def _part(text: str, subtype: str) -> MIMEText:
     # Mail has lines that end in CRLF, and no other line ends.
     lines = re.sub(r"\r\n?|\n", "\r\n", text.replace("\x00", ""))
     return MIMEText(lines, subtype, charset)  # type: ignore[arg-type]
+
+
+def _file(attachment: Attachment) -> MIMEBase:
+    kind = essence(attachment.content_type)
+    family, _, subtype = kind.partition("/")
+    # Mails and parts of them may not be sent in base64 (RFC 2046), and programs would look inside.
+    if family in ("message", "multipart") or not is_media_type(attachment.content_type):
+        family, _, subtype = PLAIN.partition("/")
+    part = MIMEBase(family, subtype)
+    if family == "text":
+        part.set_param("charset", _charset(attachment.content_type))
+    part.set_payload(attachment.content)
+    encode_base64(part)
+    part["Content-Disposition"] = _disposition(attachment.name)
+    return part
+
+
+def _charset(content_type: str) -> str:
+    """That of a text; UTF-8 unless it says another one."""
+    header = Message()
+    header["Content-Type"] = content_type
+    said = header.get_content_charset("utf-8")
+    return said if _CHARSET.fullmatch(said) else "utf-8"
+
+
+def _disposition(name: str) -> str:
+    """That of a file with any name: as it is, or by RFC 2231, which needs no other encoding.
+
+    Written here in sections: `email` would put a long name on one line, longer than mail may have.
+    """
+    line = one_line(name) or "file"
+    if _is_plain(line) and len(line) <= _LINE_CHARS:
+        return f"attachment; filename={_quoted(line)}"
+    sections = ["utf-8''"]
+    for character in line:
+        # Whole ones, for programs that decode section by section.
+        encoded = quote(character, safe="")
+        if len(sections[-1]) + len(encoded) > _LINE_CHARS:
+            sections.append("")
+        sections[-1] += encoded
+    if len(sections) == 1:
+        return f"attachment; filename*={sections[0]}"
+    named = (f"filename*{number}*={section}" for number, section in enumerate(sections))
+    return "; ".join(("attachment", *named))

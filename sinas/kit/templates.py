@@ -28,8 +28,11 @@ __all__ = [
 ]
 
 MAX_OUTPUT_CHARS = 1_000_000
-# Compiled, a template takes many times the memory of its text.
-_KEPT_CHARS = 10_000
+# Of one template. Parsing that many can take two seconds, so not on an event loop.
+MAX_SOURCE_CHARS = 200_000
+# Compiled, a template takes many times the memory of its text: longer ones are not kept, and
+# parsed anew each time. What is filled in on an event loop is no longer than this.
+MAX_KEPT_CHARS = 10_000
 # As Jinja names templates that were not loaded from a file.
 _FILE = "<template>"
 
@@ -57,7 +60,7 @@ _HTML = BoundedEnvironment(StrictUndefined, escapes=True, trims=True)
 
 
 def _parsed(text: str, environment: BoundedEnvironment = _STRICT) -> Template:
-    return (_kept if len(text) <= _KEPT_CHARS else _compiled)(text, environment)
+    return (_kept if len(text) <= MAX_KEPT_CHARS else _compiled)(text, environment)
 
 
 @lru_cache(maxsize=256)

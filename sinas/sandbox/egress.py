@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import structlog
 from typing_extensions import override
 
-from sinas.egress.policy import EgressError, EgressPolicy, HostNotFoundError, look_up
+from sinas.egress.policy import Address, EgressError, EgressPolicy, HostNotFoundError, look_up
 from sinas.sandbox.gateway import SandboxSocket
 from sinas.sandbox.runner.relay import Stream, is_gone, splice
 from sinas.settings import Settings
@@ -165,7 +165,7 @@ class EgressProxy(SandboxSocket):
         except HostNotFoundError as error:
             raise _RefusedError(HTTPStatus.BAD_GATEWAY, error.message) from error
         except EgressError as error:
-            self._log_refusal(host, port)
+            self._log_refusal(host, port, error.address)
             raise _RefusedError(HTTPStatus.FORBIDDEN, error.message) from error
         failure = "it does not answer"
         with contextlib.suppress(TimeoutError):
@@ -219,11 +219,12 @@ class EgressProxy(SandboxSocket):
         """End connections of callers that are gone, without waiting for their next check."""
         return sum(is_over() for is_over in self._checks)
 
-    def _log_refusal(self, host: str, port: int) -> None:
+    def _log_refusal(self, host: str, port: int, address: Address | None) -> None:
         # Once for each: a function may try without end.
         if (host, port) not in self._logged and len(self._logged) < _MAX_LOGGED:
             self._logged.add((host, port))
-            _log.info("egress.refused", host=host, port=port)
+            # Callers are not told where a name leads; operators have to know what to allow.
+            _log.info("egress.refused", host=host, port=port, address=str(address))
 
 
 async def _refuse(writer: asyncio.StreamWriter, refused: _RefusedError) -> None:

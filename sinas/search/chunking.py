@@ -1,6 +1,7 @@
 """Cuts documents into chunks: small enough to mean one thing, cut where their structure is."""
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ class Chunk:
     """A piece of a document's text.
 
     Attributes:
-        text: `document.text[start:end]`.
-        headings: The headings it stands under, outermost first, joined by ` > `.
+        text: `document.text[start:end]`, in Unicode's form NFC, as queries are.
+        headings: The headings it stands under, outermost first, joined by ` > `; likewise.
         page: Page or slide it begins on.
         first_line: From 1, in the document's text.
         last_line: Inclusive.
@@ -53,7 +54,7 @@ def chunks_of(document: Document) -> list[Chunk]:
     for start, end, headings, page in _spans(document):
         first = bisect_right(newlines, start - 1) + 1
         last = bisect_right(newlines, end - 2) + 1
-        text = document.text[start:end]
+        text = _composed(document.text[start:end])
         chunks.append(Chunk(text, headings, page, start, end, first, max(first, last)))
     return chunks
 
@@ -86,7 +87,12 @@ def _spans(document: Document) -> Iterator[tuple[int, int, str, int | None]]:
 
 def _title(document: Document, block: Block) -> tuple[int, str]:
     text = document.text[block.start : block.end]
-    return block.level, _SPACE.sub(" ", text).lstrip("# ")[:_MOST_TITLE]
+    return block.level, _composed(_SPACE.sub(" ", text).lstrip("# ")[:_MOST_TITLE])
+
+
+def _composed(piece: str) -> str:
+    """For pieces only: the order of a long run of accents takes its length squared."""
+    return unicodedata.normalize("NFC", piece)
 
 
 def _named(

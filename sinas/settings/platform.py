@@ -197,3 +197,11 @@ class MailSettings(Group):
     starttls: Literal["auto", "never"] = Field(
         "auto", description="`auto` upgrades to TLS where the server offers it."
     )
+    max_attachments_mb: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="What the attachments of one mail may have together, in MiB. Servers see a "
+        "third more; while it is sent, the API needs up to ten times that, for at most four mails "
+        "at once.",
+    )

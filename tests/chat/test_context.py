@@ -69,6 +69,19 @@ async def test_prompt_initial_messages_and_history_in_order(talks: Talks) -> Non
     ]
 
 
+async def test_long_prompts_and_messages_are_filled_in_too(talks: Talks) -> None:
+    """On a thread: they are parsed anew each time."""
+    long = "x" * 20_000
+    talk = await talks(
+        [words(1)],
+        system_prompt=f"{long}{{{{ name }}}}",
+        initial_messages=[{"role": "user", "content": f"{{{{ name }}}}{long}"}],
+        chat={"input": {"name": "Ann"}},
+    )
+    await talk.stream("first")
+    assert [m["content"] for m in sent(talks)["messages"]] == [f"{long}Ann", f"Ann{long}", "first"]
+
+
 async def test_without_input_templates_stay_as_they_are(talks: Talks) -> None:
     talk = await talks([words(1)], system_prompt="Say {{ this }}.")
     await talk.stream()

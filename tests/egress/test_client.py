@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from ipaddress import ip_address
 
 import pytest
+from structlog.testing import capture_logs
 from typing_extensions import override
 
 from sinas.egress.client import GuardedClient
@@ -50,6 +51,19 @@ async def test_a_redirect_is_an_answer_and_not_followed(
     )
     assert (await client.request("GET", server.url)).status == 302
     assert [seen.target for seen in server.received] == ["/"]
+
+
+async def test_the_address_of_a_refused_name_is_in_the_log_alone() -> None:
+    async def lookup(host: str) -> list[Address]:
+        return [ip_address("10.1.2.3")]
+
+    client = GuardedClient(EgressPolicy(lookup=lookup))
+    with capture_logs() as logs, pytest.raises(EgressError) as refused:
+        await client.request("GET", "http://db.corp:81/")
+    await client.aclose()
+    assert "10.1.2.3" not in refused.value.message
+    told = {"event": "egress.refused", "host": "db.corp", "port": 81, "address": "10.1.2.3"}
+    assert [told.items() <= line.items() for line in logs] == [True]
 
 
 async def test_the_environments_proxy_is_not_used(

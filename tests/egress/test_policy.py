@@ -1,5 +1,6 @@
 """Spellings and tricks by which an address that may not be reached is asked for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -120,6 +121,29 @@ async def test_a_name_is_refused_for_any_of_its_addresses(private: str) -> None:
     for host in names.answers:
         with pytest.raises(EgressError, match=f"'{host}' may not be reached"):
             await EgressPolicy(lookup=names).resolve(host, 80)
+
+
+@pytest.mark.parametrize(
+    ("of", "setting"),
+    [(EgressPolicy.of, "EGRESS_ALLOW_HOSTS"), (EgressPolicy.of_functions, "SANDBOX_EGRESS_ALLOW")],
+    ids=["platform", "functions"],
+)
+async def test_where_a_name_leads_is_told_to_nobody(
+    of: Callable[..., EgressPolicy], setting: str
+) -> None:
+    """Whoever may make a connector would learn the names of the operator's network from it."""
+    names = Names({"db.corp": [["10.1.2.3"]], "store.corp": [["10.1.2.4"]]})
+    redis = RedisSettings(url="redis://store.corp:6390")
+    policy = of(settings_with(redis=redis), lookup=names)
+    with pytest.raises(EgressError) as refused:
+        await policy.resolve("db.corp", 80)
+    assert refused.value.message == (
+        f"'db.corp' may not be reached: it has no public address, and {setting} does not name it."
+    )
+    assert str(refused.value.address) == "10.1.2.3"  # for the log
+    with pytest.raises(EgressError) as refused:
+        await policy.resolve("store.corp", 6390)
+    assert "10.1.2.4" not in refused.value.message
 
 
 async def test_what_was_checked_is_what_is_returned() -> None:

@@ -1,5 +1,6 @@
 """Mails stay what they were meant to be, whatever stands in a subject, a name or an address."""
 
+import dataclasses
 from email import message_from_bytes, policy
 from email.header import decode_header, make_header
 from typing import Any
@@ -7,8 +8,20 @@ from typing import Any
 import pytest
 
 from sinas.errors import InvalidInputError
-from sinas.kit.mail_message import MAX_SUBJECT_CHARS, Mail, message_bytes, wire_address
+from sinas.kit.mail_message import (
+    MAX_SUBJECT_CHARS,
+    Attachment,
+    Mail,
+    message_bytes,
+    wire_address,
+)
 
+PART_HEADERS = [
+    "Content-Disposition",
+    "Content-Transfer-Encoding",
+    "Content-Type",
+    "MIME-Version",
+]
 HEADERS = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version"]
 # Each would add a recipient, or end the headers, where it is taken at its word.
 TRICKS = [
@@ -107,6 +120,80 @@ def test_bodies(trick: str) -> None:
     assert (text.get_content_type(), page.get_content_type()) == ("text/plain", "text/html")
     assert text.get_content().startswith("a ")
     assert text.get_content().rstrip().endswith(" z")
+
+
+def attached(name: str, content_type: str = "text/csv", content: bytes = b"a;b\n") -> Mail:
+    return mail(attachments=(Attachment(name=name, content_type=content_type, content=content),))
+
+
+@pytest.mark.parametrize("trick", TRICKS, ids=range(len(TRICKS)))
+def test_names_of_attachments(trick: str) -> None:
+    raw = message_bytes(attached(trick))
+    file = assert_sound(raw).get_payload()[1]
+    as_before: Any = message_from_bytes(raw)
+    for part in (file, as_before.get_payload()[1]):
+        assert sorted(part.keys()) == PART_HEADERS
+        assert part.get_content_disposition() == "attachment"
+        assert part.get_payload(decode=True) == b"a;b\n"
+    header = raw.rpartition(b"Content-Disposition: ")[2].partition(b"\r\n\r\n")[0]
+    assert all(len(line) <= 80 for line in header.split(b"\r\n"))
+    if trick.isprintable() and trick.strip():
+        # A space at an end is not shown.
+        assert file.get_filename() == " ".join(trick.split())
+    else:
+        assert file.get_filename().replace("\u200d", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "report.pdf",
+        'a "b" \\ c.txt',
+        "100%20.txt",
+        "Grüße, Jürgen; x=1.txt",
+        "日本語" * 80 + ".txt",
+        "a" * 251 + ".txt",
+        "two  spaces' end.",
+    ],
+    ids=range(7),
+)
+def test_a_file_is_called_what_it_is(name: str) -> None:
+    for rules in (policy.compat32, policy.default):
+        parsed: Any = message_from_bytes(message_bytes(attached(name)), policy=rules)
+        found = parsed.get_payload()[1].get_filename()
+        assert found == " ".join(name.split())
+
+
+@pytest.mark.parametrize(
+    ("content_type", "sent", "charset"),
+    [
+        ("application/pdf", "application/pdf", None),
+        ("Text/CSV", "text/csv", "utf-8"),
+        ("text/csv; charset=ISO-8859-1", "text/csv", "iso-8859-1"),
+        ('text/plain; charset="x y"', "text/plain", "utf-8"),
+        ('text/plain; charset="a\\"; evil=b"', "text/plain", "utf-8"),
+        ("text/html", "text/html", "utf-8"),
+        ("message/rfc822", "application/octet-stream", None),
+        ("multipart/mixed; boundary=x", "application/octet-stream", None),
+        ("text/plain\r\nBcc: eve@example.com", "application/octet-stream", None),
+        ("nothing", "application/octet-stream", None),
+    ],
+    ids=range(10),
+)
+def test_types_of_attachments(content_type: str, sent: str, charset: str | None) -> None:
+    content = bytes(range(256)) * 40 + b"\r\n.\r\n--x\n"
+    parsed = assert_sound(message_bytes(attached("x", content_type, content)))
+    readable, file = parsed.get_payload()
+    assert readable.get_content_type() == "multipart/alternative"
+    assert (file.get_content_type(), file.get_content_charset()) == (sent, charset)
+    assert sorted(file.keys()) == PART_HEADERS
+    assert file.get_payload(decode=True) == content
+
+
+def test_a_mail_of_text_with_attachments() -> None:
+    raw = message_bytes(dataclasses.replace(attached("x.csv"), html=None))
+    text, file = assert_sound(raw).get_payload()
+    assert (text.get_content_type(), file.get_content_type()) == ("text/plain", "text/csv")
 
 
 def test_a_subject_and_a_name_are_shown_as_they_were_written() -> None:

@@ -163,7 +163,10 @@ class TestRefusing:
         async with connected(tmp_path) as (reader, writer):
             writer.write(b"CONNECT private.test:443 HTTP/1.1\r\n\r\n")
             answer = (await reader.read()).decode()
-        sentence = "'private.test' may not be reached: 10.0.0.1 is not a public address."
+        sentence = (
+            "'private.test' may not be reached: it has no public address, and "
+            "EGRESS_ALLOW_HOSTS does not name it."
+        )
         assert answer.startswith(f"HTTP/1.1 403 {sentence}\r\n")
         assert answer.endswith(f"\r\n\r\n{sentence}\n")
 
@@ -185,7 +188,8 @@ class TestRefusing:
             for _ in range(3):
                 await head_of(tmp_path, "GET http://private.test:81/?token=secret HTTP/1.1")
         refused = [entry for entry in logs if entry["event"] == "egress.refused"]
-        assert [(entry["host"], entry["port"]) for entry in refused] == [("private.test", 81)]
+        told = [(entry["host"], entry["port"], entry["address"]) for entry in refused]
+        assert told == [("private.test", 81, "10.0.0.1")]
         assert "secret" not in str(logs)
 
 

@@ -36,6 +36,12 @@ def written(*parts: tuple[str, int, int | None]) -> Document:
 
 
 class TestChunks:
+    def test_accents_are_written_in_one_way(self) -> None:
+        (chunk,) = chunks_of(written(("Re\u0301sume\u0301", 1, None), ("cafe\u0301", 0, None)))
+        assert chunk.text == "R\u00e9sum\u00e9\n\ncaf\u00e9"
+        assert chunk.headings == "R\u00e9sum\u00e9"
+        assert chunk.end == 15  # in the document's text, which stays as it is
+
     def test_short_sections_share_one(self) -> None:
         text = HANDBOOK.format(holidays="Thirty days.", sickness="Call your lead.")
         (chunk,) = chunks_of(read_markdown(text.encode(), 10_000))

@@ -2,6 +2,7 @@
 
 Prints one JSON line when it listens, and one for each mail it took. Recipients decide what
 happens: `refused@…` is refused for good, `later@…` for now, `slow@…` waits, `gone@…` hangs up.
+So do texts: "spam" is refused, and "too large" as a mail of too many bytes.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ class _Handler:
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
         if b"spam" in envelope.content:
             return "554 5.7.1 this looks like spam"
+        if b"too large" in envelope.content:
+            return "552 5.3.4 message too big for mx7.internal"
         told = {
             "sender": envelope.mail_from,
             "recipients": envelope.rcpt_tos,

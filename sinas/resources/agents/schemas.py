@@ -1,13 +1,15 @@
 """Bodies of the agent operations."""
 
+import re
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
 
 from sinas.crud.schema import Input, Output, Stamped
-from sinas.kit.json_types import JsonObject
+from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.jsonschema import BadSchemaError, check_schema
+from sinas.kit.templates import MAX_KEPT_CHARS, MAX_SOURCE_CHARS
 
 
 def _valid_schema(value: JsonObject) -> JsonObject:
@@ -21,6 +23,35 @@ def _valid_schema(value: JsonObject) -> JsonObject:
     return value
 
 
+def _short(parameters: dict[str, JsonObject]) -> dict[str, JsonObject]:
+    """Each is filled in whenever tools are offered; a text that is no template may be long."""
+    for tool, entries in parameters.items():
+        for name, entry in entries.items():
+            value: JsonValue = entry.get("value") if isinstance(entry, dict) else entry
+            if not isinstance(value, str):
+                continue
+            most = MAX_KEPT_CHARS if _MARKUP.search(value) else MAX_SOURCE_CHARS
+            if len(value) > most:
+                raise ValueError(f"{tool}.{name}: has {len(value)} characters; at most {most}")
+    return parameters
+
+
+def _not_too_much(messages: list["InitialMessage"]) -> list["InitialMessage"]:
+    _limit(sum(len(message.content) for message in messages))
+    return messages
+
+
+def _not_too_many(texts: dict[str, str]) -> dict[str, str]:
+    _limit(sum(map(len, texts.values())))
+    return texts
+
+
+def _limit(total: int) -> None:
+    if total > MAX_SOURCE_CHARS:
+        raise ValueError(f"have {total} characters together; at most {MAX_SOURCE_CHARS}")
+
+
+_MARKUP = re.compile(r"\{[{%#]")
 Namespace = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")]
 Name = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[a-zA-Z][a-zA-Z0-9 _\-():]*$")]
 Schema = Annotated[JsonObject, AfterValidator(_valid_schema)]
@@ -40,6 +71,14 @@ AgentId = Annotated[
         description="An agent's id instead of its name.",
     ),
 ]
+Prompt = Annotated[
+    str,
+    Field(max_length=MAX_SOURCE_CHARS, description="Jinja2 over the chat's input and `user`."),
+]
+StatusTemplates = Annotated[
+    dict[str, Annotated[str, Field(max_length=MAX_KEPT_CHARS)]], AfterValidator(_not_too_many)
+]
+Parameters = Annotated[dict[str, JsonObject], AfterValidator(_short)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
 Positive = Annotated[int, Field(gt=0, le=2**31 - 1)]
 Access = Literal["readonly", "readwrite"]
@@ -78,7 +117,7 @@ class EnabledConnector(Input):
 
     connector: Reference
     operations: list[str] = []
-    parameters: dict[str, JsonObject] = {}
+    parameters: Parameters = {}
 
 
 class Hook(Input):
@@ -145,6 +184,7 @@ def _named(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
+InitialMessages = Annotated[list[InitialMessage], AfterValidator(_not_too_much)]
 Skills = list[Annotated[EnabledSkill, _named("skill")]]
 Stores = list[Annotated[EnabledStore, _named("store")]]
 Collections = list[Annotated[EnabledCollection, _named("collection")]]
@@ -156,17 +196,17 @@ class _Common(Input):
     model: str | None = Field(None, max_length=255)
     temperature: Temperature | None = 0.7
     max_tokens: Positive | None = None
-    system_prompt: str | None = None
+    system_prompt: Prompt | None = None
     input_schema: Schema | None = None
     output_schema: Schema | None = None
-    initial_messages: list[InitialMessage] | None = None
+    initial_messages: InitialMessages | None = None
     enabled_functions: list[Reference] | None = None
     enabled_agents: list[Reference | AgentId] | None = None
     enabled_skills: Skills | None = None
-    function_parameters: dict[str, JsonObject] | None = None
-    status_templates: dict[str, str] | None = None
+    function_parameters: Parameters | None = None
+    status_templates: StatusTemplates | None = None
     enabled_queries: list[Reference] | None = None
-    query_parameters: dict[str, JsonObject] | None = None
+    query_parameters: Parameters | None = None
     enabled_stores: Stores | None = None
     enabled_collections: Collections | None = None
     enabled_components: list[Reference] | None = None

@@ -1,5 +1,6 @@
 """Rules of agents."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,7 +106,7 @@ class AgentService(CrudService[Agent, AgentCreate, AgentUpdate]):
         provider_id = values.get("llm_provider_id")
         if provider_id is not None and not await self.rows.provider_exists(provider_id):
             raise _rejected("llm_provider_id", f"LLM provider '{provider_id}' not found")
-        _check_templates(values)
+        await asyncio.to_thread(_check_templates, values)
         if values.get("is_default"):
             await self.rows.clear_default()
 

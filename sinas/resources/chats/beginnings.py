@@ -1,5 +1,6 @@
-"""What a chat begins with: its agent's input, and the agent's initial messages. Pure."""
+"""What a chat begins with: its agent's input, and the agent's initial messages."""
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from sinas.errors import BadRequestError, FieldError
 from sinas.kit.ids import uuid7
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import compile_schema
-from sinas.kit.templates import TemplateError, render
+from sinas.kit.templates import MAX_KEPT_CHARS, TemplateError, render
 from sinas.models import Agent
 
 log = structlog.get_logger(__name__)
@@ -59,24 +60,28 @@ def chat_columns(
     }
 
 
-def initial_messages(agent: Agent, chat_id: UUID, agent_input: JsonObject) -> list[dict[str, Any]]:
+async def initial_messages(
+    agent: Agent, chat_id: UUID, agent_input: JsonObject
+) -> list[dict[str, Any]]:
     """Columns of the messages a new chat has before anybody said anything, in order."""
     return [
         {
             "id": uuid7(),
             "chat_id": chat_id,
             "role": message["role"],
-            "content": _filled(message["content"], agent_input),
+            "content": await _filled(message["content"], agent_input),
         }
         for message in agent.initial_messages or []
     ]
 
 
-def _filled(content: str, agent_input: JsonObject) -> str:
+async def _filled(content: str, agent_input: JsonObject) -> str:
     """An initial message; as it is where the chat's input does not fit its template."""
     if not agent_input:
         return content
     try:
+        if len(content) > MAX_KEPT_CHARS:
+            return await asyncio.to_thread(render, content, agent_input)
         return render(content, agent_input)
     except TemplateError as error:
         log.warning("chats.initial_message_not_rendered", error=error.message)

@@ -84,7 +84,7 @@ class ManyChats:
             turn["chat_id"] = chat["id"]
             chats.append(chat)
             turns.append(turn)
-            before += initial_messages(agent, chat["id"], agent_input)
+            before += await initial_messages(agent, chat["id"], agent_input)
             asked.append(_asked(turn, content))
             # Others wait on this loop, and there may be a thousand.
             await asyncio.sleep(0)

@@ -342,7 +342,7 @@ class ChatService:
             raise ConflictError(
                 "Another request has just started this session; send the message again."
             ) from error
-        if said := initial_messages(agent, chat.id, agent_input):
+        if said := await initial_messages(agent, chat.id, agent_input):
             await self.unit.session.execute(insert(Message), said)
         return chat
 

@@ -22,7 +22,7 @@ from sinas.search.embedding.base import Embedder, Vector
 from sinas.settings import SearchSettings
 
 # Raised when the readers or the chunks change so that what they made should be made anew.
-_READERS: Final = 1
+_READERS: Final = 2
 CLAIM: Final = timedelta(seconds=60)
 _FIRST_PAUSE: Final = timedelta(seconds=30)
 _LONGEST_PAUSE: Final = timedelta(hours=1)

@@ -29,7 +29,10 @@ def clean_name(text: str) -> str:
 
 
 def lookup_name(text: str) -> str:
-    """A name in a path, in the form in which one is stored."""
+    """A name in a path, in the form in which one is stored; what is too long for one, as it is."""
+    # Four characters at most become one. The order of a run of marks takes its length squared.
+    if len(text) > 4 * MAX_CHARS:
+        return text
     return unicodedata.normalize("NFC", text)
 
 

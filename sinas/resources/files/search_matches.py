@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import unicodedata
 from dataclasses import dataclass
 
 import re2
@@ -13,6 +14,8 @@ _MOST_MATCHES = 100
 _MOST_LINE_CHARS = 2000
 _MEMORY_BYTES = 8 * 1024 * 1024
 _LINES_A_LOOK = 500
+# More marks on one letter than any language has (Unicode's "stream-safe" texts have 30).
+_MOST_MARKS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,8 @@ class Pattern:
     engines do not: with some patterns of twenty characters they never end, or take gigabytes.
 
     Args:
-        text: Case does not matter, unless it says `(?-i)`.
+        text: Case does not matter, unless it says `(?-i)`; nor does it, in pattern and texts,
+            whether accents are characters of their own (it is matched in Unicode's form NFC).
         seconds: For everything it is asked to match.
         literal: Whether `text` is what is looked for, to the letter.
 
@@ -44,11 +48,10 @@ class Pattern:
     """
 
     def __init__(self, text: str, *, seconds: float, literal: bool = False) -> None:
+        text = unicodedata.normalize("NFC", text)
         source = re2.escape(text) if literal else text
-        options = re2.Options()
+        options = _options()
         options.case_sensitive = False
-        options.max_mem = _MEMORY_BYTES
-        options.log_errors = False
         try:
             self._line = re2.compile(source, options)
             self._somewhere = re2.compile(f"(?m){source}", options)
@@ -63,7 +66,7 @@ class Pattern:
         self._deadline = time.monotonic() + seconds
 
     def finds(self, text: str) -> bool:
-        """Whether it matches somewhere in `text`, a name."""
+        """Whether it matches somewhere in `text`, a name; names are in NFC."""
         return self._line.search(text) is not None
 
     async def lines(self, text: str) -> list[Match]:
@@ -77,11 +80,13 @@ class Pattern:
         return await asyncio.to_thread(self._lines, text)
 
     def _lines(self, text: str) -> list[Match]:
-        if self._may_skip and self._somewhere.search(text) is None:
+        searched = _composed(text)
+        if self._may_skip and self._somewhere.search(searched) is None:
             return []
+        # What is shown is the file's own; NFC joins and parts no lines.
         lines = text.removesuffix("\n").split("\n")
         found = []
-        for index, line in enumerate(lines):
+        for index, line in enumerate(searched.removesuffix("\n").split("\n")):
             if index % _LINES_A_LOOK == 0 and time.monotonic() > self._deadline:
                 raise self._too_slow()
             if self._line.search(line) is None:
@@ -91,7 +96,7 @@ class Pattern:
                 Match(
                     line=index + 1,
                     end_line=index + 1,
-                    text=_cut(line),
+                    text=_cut(lines[index]),
                     context=tuple(map(_cut, around)),
                 )
             )
@@ -104,6 +109,23 @@ class Pattern:
             f"The search takes longer than {self._seconds:g} seconds; search less with "
             "metadata_filter, or use the mode text."
         )
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.max_mem = _MEMORY_BYTES
+    options.log_errors = False
+    return options
+
+
+_ENDLESS_MARKS = re2.compile(rf"\pM{{{_MOST_MARKS + 1}}}", _options())
+
+
+def _composed(text: str) -> str:
+    """`text` in NFC, unless marks make that expensive: ordering them takes their number squared."""
+    if text.isascii() or _ENDLESS_MARKS.search(text) is not None:
+        return text
+    return unicodedata.normalize("NFC", text)
 
 
 def _reason(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Bodies of search."""
 
+import unicodedata
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -33,7 +34,8 @@ def _storable_object(value: JsonObject) -> JsonObject:
 def _storable_text(value: str) -> str:
     if "\0" in value:
         raise ValueError("The query holds a NUL character, which no text has.")
-    return value
+    # As names and chunks are kept.
+    return unicodedata.normalize("NFC", value)
 
 
 class FileSearchRequest(Input):

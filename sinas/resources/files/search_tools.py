@@ -1,5 +1,6 @@
 """`search_collection_…`: search as a tool of agents."""
 
+import unicodedata
 from collections.abc import Collection as Names
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,7 +137,9 @@ class SearchCollection:
         self, search: FileSearch, scope: Scope, query: str, limit: int
     ) -> Sequence[Found]:
         """Any word in name or metadata; besides, the query as an expression in the text."""
-        named = await search.by_condition(scope, _mentions(query.split()), limit)
+        # Names have accents in one form, metadata in whichever they came.
+        words = sorted({*query.split(), *unicodedata.normalize("NFC", query).split()})
+        named = await search.by_condition(scope, _mentions(words), limit)
         pattern = self._pattern(query)
         seen = {found.file_id: found for found in await search.by_pattern(scope, pattern, limit)}
         first = [seen.pop(found.file_id, found) for found in named]

@@ -11,8 +11,10 @@ from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import BadSchemaError, check_schema
 from sinas.kit.mail_message import MAX_NAME_CHARS
+from sinas.kit.templates import MAX_SOURCE_CHARS
+from sinas.resources.files.schemas import Name as FileName
 
-MAX_CONTENT_CHARS = 200_000
+MAX_ATTACHMENTS = 10
 _MAX_TITLE_CHARS = 2_000
 
 
@@ -36,14 +38,14 @@ HtmlContent = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=MAX_CONTENT_CHARS,
+        max_length=MAX_SOURCE_CHARS,
         description="Jinja2 that makes HTML; what is filled in is escaped.",
     ),
 ]
 TextContent = Annotated[
     str,
     Field(
-        max_length=MAX_CONTENT_CHARS,
+        max_length=MAX_SOURCE_CHARS,
         description="Jinja2 that makes the plain text of a mail; null for one made from the HTML.",
     ),
 ]
@@ -131,6 +133,26 @@ class TemplateRenderResponse(Output):
     text_content: str | None
 
 
+class TemplateAttachment(Input):
+    """A file of a collection, one that the sender may download."""
+
+    collection: Annotated[
+        str,
+        Field(
+            max_length=201,
+            pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*/[a-zA-Z][a-zA-Z0-9_-]*$",
+            description="`namespace/name`.",
+        ),
+    ]
+    filename: FileName
+    version: Annotated[
+        int | None, Field(ge=1, le=2**31 - 1, description="Left out, the current version.")
+    ] = None
+    name: Annotated[
+        FileName | None, Field(description="What the mail calls it; left out, its own name.")
+    ] = None
+
+
 class TemplateEmailRequest(Input):
     """A mail to send."""
 
@@ -156,6 +178,13 @@ class TemplateEmailRequest(Input):
         | None
     ) = None
     variables: Variables
+    attachments: Annotated[
+        list[TemplateAttachment],
+        Field(
+            max_length=MAX_ATTACHMENTS,
+            description="Files that go with it; together at most SMTP_MAX_ATTACHMENTS_MB.",
+        ),
+    ] = []
 
 
 class TemplateEmailResponse(Output):

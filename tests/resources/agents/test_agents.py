@@ -54,6 +54,9 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+LONG_TEMPLATE = "{{ a }}" + "x" * 9_994
+
+
 async def create(client: httpx.AsyncClient, **body: Any) -> dict[str, Any]:
     response = await client.post(PATH, json={"name": "a", **body})
     assert response.status_code == 201, response.text
@@ -110,6 +113,28 @@ async def test_short_forms_are_read_back_whole(as_: SignIn) -> None:
         ({"status_templates": {"function:a/b": "{% if %}"}}, "status_templates"),
         ({"initial_messages": [{"role": "user", "content": "{{"}]}, "initial_messages"),
         ({"initial_messages": [{"role": "tool", "content": "x"}]}, "initial_messages"),
+        ({"system_prompt": "x" * 200_001}, "system_prompt"),
+        ({"status_templates": {"function:a/b": "x" * 10_001}}, "status_templates"),
+        ({"status_templates": {f"function:a/b{n}": "x" * 10_000 for n in range(21)}}, "together"),
+        ({"initial_messages": [{"role": "user", "content": "x" * 200_001}]}, "initial_messages"),
+        (
+            {"initial_messages": [{"role": "user", "content": "x" * 100_001}] * 2},
+            "initial_messages",
+        ),
+        ({"function_parameters": {"a/b": {"c": LONG_TEMPLATE}}}, "a/b.c: has 10001 characters"),
+        (
+            {"query_parameters": {"a/b": {"c": {"value": LONG_TEMPLATE, "locked": True}}}},
+            "query_parameters",
+        ),
+        ({"query_parameters": {"a/b": {"c": "x" * 200_001}}}, "query_parameters"),
+        (
+            {
+                "enabled_connectors": [
+                    {"connector": "a/b", "parameters": {"o": {"c": LONG_TEMPLATE}}}
+                ]
+            },
+            "enabled_connectors",
+        ),
         ({"enabled_functions": ["noslash"]}, "enabled_functions"),
         ({"enabled_stores": [{"store": "a/b", "access": "all"}]}, "enabled_stores"),
         ({"llm_provider_id": "00000000-0000-7000-8000-000000000000"}, "llm_provider_id"),
@@ -133,6 +158,17 @@ async def test_bad_values_are_named_and_change_nothing(
         own = (await as_.user()).id
         names = await session.scalars(select(Agent.name).where(Agent.user_id == own))
         assert list(names) == ["kept"]
+
+
+async def test_long_prompts_and_values_that_are_no_templates(as_: SignIn) -> None:
+    client = await as_()
+    long = {
+        "system_prompt": "{{ a }}" + "x" * 199_993,
+        "function_parameters": {"a/b": {"c": "x" * 200_000, "d": [LONG_TEMPLATE], "e": 7}},
+        "initial_messages": [{"role": "user", "content": "x" * 100_000}] * 2,
+    }
+    body = await create(client, **long)
+    assert {key: body[key] for key in long} == long
 
 
 async def test_names_may_have_spaces_and_brackets(as_: SignIn) -> None:

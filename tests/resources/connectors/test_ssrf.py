@@ -144,7 +144,9 @@ async def test_a_name_that_changes_its_mind(
         answers[:] = ["127.0.0.2", "127.0.0.1"]
         assert (await made.result())["status_code"] == 200
         detail = await made.problem()
-        assert "127.0.0.1 is not a public address" in detail
+        assert "'rebind.example' may not be reached: it has no public address" in detail
+        assert "EGRESS_ALLOW_HOSTS" in detail
+        assert "127.0.0.1" not in detail
         answers[:] = ["127.0.0.1"]
         body: dict[str, Any] = {"spec_url": url}
         assert (await made.client.post(f"{PATH}/parse-openapi", json=body)).status_code == 400

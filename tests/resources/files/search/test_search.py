@@ -218,6 +218,41 @@ class TestSemantic:
 MODES = ("regex", "name", "text", "semantic")
 
 
+class TestSpelling:
+    """An é is one character or two: macOS and many PDF files write two, most keyboards one."""
+
+    @pytest.mark.parametrize(
+        "query", ["r\u00e9sum\u00e9", "re\u0301sume\u0301"], ids=["one", "two"]
+    )
+    @pytest.mark.parametrize(
+        ("mode", "found"),
+        [
+            ("regex", ["a.txt", "b.txt", "r\u00e9sum\u00e9.txt"]),
+            ("name", ["r\u00e9sum\u00e9.txt"]),
+            ("text", ["a.txt", "b.txt"]),
+        ],
+        ids=["regex", "name", "text"],
+    )
+    async def test_is_the_same_in_queries_names_and_texts(
+        self, world: SearchWorld, as_: SignIn, mode: str, query: str, found: list[str]
+    ) -> None:
+        user = await as_.user("user")
+        await world.upload(user, "a.txt", "my r\u00e9sum\u00e9 is here")
+        await world.upload(user, "b.txt", "my re\u0301sume\u0301 is here")
+        await world.upload(user, "re\u0301sume\u0301.txt", "nothing")
+        assert sorted(await names(await as_("user"), query=query, mode=mode)) == found
+
+    async def test_lines_are_shown_as_the_file_has_them(
+        self, world: SearchWorld, as_: SignIn
+    ) -> None:
+        text = "first\nthe re\u0301sume\u0301\nlast"
+        await world.upload(await as_.user("user"), "a.txt", text, indexed=False)
+        (file,) = await search(await as_("user"), query="r\u00e9sum\u00e9")
+        (match,) = file["matches"]
+        assert (match["line"], match["text"]) == (2, "the re\u0301sume\u0301")
+        assert match["context"] == text.split("\n")
+
+
 class TestWhoSeesWhat:
     @pytest.mark.parametrize("mode", MODES)
     async def test_private_files_are_their_owners(

@@ -35,6 +35,21 @@ async def test_a_match_shows_what_is_around_it() -> None:
     assert (second.text, second.context) == ("beta two", ("gamma", "delta", "beta two"))
 
 
+async def test_an_accent_is_one_however_it_is_written() -> None:
+    text = "caf\u00e9\ncafe\u0301\ncafe\n"
+    for query in ("caf\u00e9", "cafe\u0301", "^caf.$", "^caf[\u00e8-\u00ea]$"):
+        found = await lines(query, text)
+        assert found == ([1, 2, 3] if "." in query else [1, 2])
+        assert found[:2] == [1, 2]
+    assert Pattern("cafe\u0301", seconds=5).finds("caf\u00e9.txt")
+
+
+async def test_endless_marks_are_searched_as_they_are() -> None:
+    """Putting them in order would take hours."""
+    text = "e" + "\u0301\u0323" * 500_000 + "\ncaf\u00e9\n"
+    assert await lines("caf\u00e9", text) == [2]
+
+
 async def test_literally() -> None:
     assert await lines("a.b(", "axb(\na.b(c", literal=True) == [2]
 

@@ -52,6 +52,20 @@ async def call(context: AppContext, world: SearchWorld, as_: SignIn) -> Caller:
     return Caller(context, world, as_)
 
 
+@pytest.mark.parametrize("query", ["Caf\u00e9", "Cafe\u0301"], ids=["one", "two"])
+async def test_an_accent_is_one_however_it_is_written(
+    call: Caller, world: SearchWorld, as_: SignIn, query: str
+) -> None:
+    user = await as_.user("user")
+    await world.upload(user, "Cafe\u0301.txt", "nothing")
+    await world.upload(user, "text.txt", "a cafe\u0301")
+    await world.upload(user, "meta.txt", "nothing", metadata={"place": "Caf\u00e9"})
+    if query != "Caf\u00e9":
+        await world.upload(user, "two.txt", "nothing", metadata={"place": query})
+    found = ["Caf\u00e9.txt", "meta.txt", "text.txt", *(["two.txt"] if len(query) == 5 else [])]
+    assert sorted(await call.names(query=query)) == found
+
+
 async def test_without_a_query_it_lists(call: Caller) -> None:
     b, manual = await call()
     assert manual == {

@@ -1,6 +1,5 @@
 """What a function gets of a batch: rows as JSON. Pure."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
@@ -8,40 +7,28 @@ from typing import Any
 
 from sinas.kit.json_types import JsonObject, JsonValue
 
-_JSON_TYPES = frozenset({"json", "jsonb"})
-
 
 def payload(
     *,
     table: str,
     operation: str,
-    poll_column: str,
+    poll_column: str | None,
     rows: Sequence[Mapping[str, Any]],
-    types: Mapping[str, str],
+    operations: Sequence[str] | None = None,
     now: datetime,
 ) -> JsonObject:
-    """The input of one execution."""
-    return {
+    """The input of one execution. `operations` names what happened to each of the rows."""
+    given: JsonObject = {
         "table": table,
         "operation": operation,
-        "rows": [
-            {name: _of_type(value, types.get(name, "")) for name, value in row.items()}
-            for row in rows
-        ],
+        "rows": [jsonable(row) for row in rows],
         "poll_column": poll_column,
         "count": len(rows),
         "timestamp": now.isoformat(),
     }
-
-
-def _of_type(value: Any, kind: str) -> JsonValue:
-    if kind in _JSON_TYPES and isinstance(value, str):
-        return jsonable(json.loads(value, object_pairs_hook=_storable_names))
-    return jsonable(value)
-
-
-def _storable_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {_storable(name): value for name, value in pairs}
+    if operations is not None:
+        given["operations"] = list(operations)
+    return given
 
 
 def _storable(text: str) -> str:
@@ -57,7 +44,7 @@ def jsonable(value: Any) -> JsonValue:
     if isinstance(value, str):
         return _storable(value)
     if isinstance(value, Mapping):
-        return {str(key): jsonable(each) for key, each in value.items()}
+        return {_storable(str(key)): jsonable(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set):
         return [jsonable(each) for each in value]
     return _scalar(value)

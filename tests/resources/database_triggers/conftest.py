@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from sinas.kit.ids import uuid7
 from sinas.models import DatabaseConnection, DatabaseTrigger, Execution, Function, User
 from sinas.resources.database_triggers import repository
-from sinas.resources.database_triggers.polling import look
+from sinas.resources.database_triggers.looking import look
 from tests.factories.databases import make_connection
 from tests.factories.functions import make_function
 from tests.factories.triggers import make_trigger

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sinas.kit.ids import uuid7
 from sinas.models import DatabaseConnection, Execution, Function, TriggerType, User
 from sinas.resources.database_triggers import polling, position, repository
-from sinas.resources.database_triggers.polling import look
+from sinas.resources.database_triggers.looking import look
 
 if TYPE_CHECKING:
     from sinas.context import AppContext

@@ -90,7 +90,8 @@ class Decoder:
             reader.integer(">Q")  # place of the commit, as in Begin
             return Commit(end_lsn=reader.integer(">Q"))
         if kind == b"R":
-            self._relations[reader.integer(">I")] = _relation(reader)
+            oid = reader.integer(">I")
+            self._relations[oid] = _relation(reader)
         elif kind not in _PASSED:
             raise ValueError(f"pgoutput sent an unknown message {kind!r}")
         return None

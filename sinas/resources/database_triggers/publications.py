@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sinas.databases.base import Database, DatabaseError, Limits, Statement, StatementTimeoutError
+from sinas.databases.base import (
+    Database,
+    DatabaseError,
+    Limits,
+    ReadOnlyError,
+    Statement,
+    StatementTimeoutError,
+)
 from sinas.databases.ddl import quoted
 from sinas.errors import BadRequestError, ConflictError, FieldError
 from sinas.resources.database_triggers.pgoutput import Change, Column
@@ -81,14 +88,19 @@ SELECT data, change, n FROM (
 # Of texts the driver makes what it makes of a column of the same type, whichever that is. Some need
 # nothing done, and must not be tried: a label that was renamed since, the name of a dropped table.
 _TYPES = """
-SELECT t.oid::int8 AS oid, format_type(b.oid, CASE WHEN b.oid = t.oid THEN wanted.modifier
-         ELSE t.typtypmod END) AS type,
-       b.typtype = 'e' OR b.typname LIKE 'reg%'
-         OR b.typname IN ('text', 'varchar', 'bpchar', 'name', 'citext', 'xml') AS is_text,
-       wanted.modifier
+WITH kinds AS (
+  SELECT oid, typtype = 'e' OR typnamespace = 'pg_catalog'::regnamespace AND (typname LIKE 'reg%'
+    OR typname IN ('text', 'varchar', 'bpchar', 'name', 'xml')) AS is_text FROM pg_type
+)
+SELECT t.oid::int8 AS oid, wanted.modifier, kind.is_text,
+       CASE WHEN element.is_text AND b.typcategory = 'A' THEN 'text[]'
+         WHEN b.oid = t.oid THEN format_type(b.oid, wanted.modifier)
+         ELSE format_type(b.oid, t.typtypmod) END AS type
 FROM unnest(CAST(:oids AS int8[]), CAST(:modifiers AS int4[])) AS wanted(oid, modifier)
 JOIN pg_type t ON t.oid = wanted.oid::oid
 JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
+JOIN kinds kind ON kind.oid = b.oid
+LEFT JOIN kinds element ON element.oid = b.typelem
 """
 _RIGHTS = (
     "{} Replication needs a user who owns the table, may CREATE in its database, and has the "
@@ -97,9 +109,11 @@ _RIGHTS = (
 _REASONS = {
     "42501": _RIGHTS,
     "53400": "{} Ask for a higher max_replication_slots, or use mode 'poll'.",
-    "25006": "The server or the connection only reads ({}), and a publication has to be made. "
-    "Use mode 'poll'.",
 }
+_READ_ONLY = (
+    "Replication makes a publication and a slot in the database, and this only reads. Use the mode "
+    "'poll'. The answer was: {}"
+)
 _NO_SLOT_YET = (
     "The replication slot could not be made within {:g} s: it waits for every transaction that is "
     "writing in this server. Try again when they have ended."
@@ -337,7 +351,8 @@ def _options(operations: Sequence[str]) -> str:
 
 
 def _explained(error: DatabaseError) -> DatabaseError | BadRequestError:
-    reason = _REASONS.get(error.sqlstate or "")
+    is_read_only = isinstance(error, ReadOnlyError)
+    reason = _READ_ONLY if is_read_only else _REASONS.get(error.sqlstate or "")
     return error if reason is None else _refused("mode", reason.format(error.message))
 
 

@@ -252,9 +252,8 @@ class DatabaseTriggerService:
             )
         try:
             yield {"replication_slot_id": slot.id, "bookmark": slot.bookmark}
-        except Exception:
-            await slots.abandon(self.context, slot.id)
-            raise
+        finally:
+            await slots.settle(self.context, slot.id)
 
     @asynccontextmanager
     async def _restart(

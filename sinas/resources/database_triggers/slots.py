@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.context import AppContext
-from sinas.databases.base import DatabaseTarget, UnreachableError
+from sinas.databases.base import DatabaseError, DatabaseTarget
 from sinas.errors import SinasError
 from sinas.kit.ids import uuid7
 from sinas.kit.json_types import JsonObject
@@ -90,13 +90,13 @@ async def make(
                 database, slot_name(slot_id), schema, table, operations
             )
     except Exception:
-        await abandon(context, slot_id)
+        await settle(context, slot_id)
         raise
     return Slot(id=slot_id, bookmark=LogPosition(publication=made.publication).dump())
 
 
-async def abandon(context: AppContext, slot_id: UUID) -> None:
-    """Have one dropped soon that gets no trigger."""
+async def settle(context: AppContext, slot_id: UUID) -> None:
+    """Say that a trigger names it by now, or never will: from now on it goes once none does."""
     async with context.unit() as unit:
         await unit.session.execute(
             update(ReplicationSlot).where(ReplicationSlot.id == slot_id).values(due_at=func.now())
@@ -145,7 +145,7 @@ async def _drop(context: AppContext, slot_id: UUID, reached_by: JsonObject) -> N
     try:
         async with context.databases.database(target) as database:
             await publications.drop(database, slot_name(slot_id))
-    except UnreachableError as error:
+    except DatabaseError as error:
         # A database that was dropped took both with it.
         if error.sqlstate != _NO_SUCH_DATABASE:
             raise

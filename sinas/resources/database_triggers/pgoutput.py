@@ -59,8 +59,8 @@ class Change:
 
     Attributes:
         row: What is known of it: after an insert or update; of a deleted one its replica identity,
-            which may be all of it. A large value that an update left as it was is not there, unless
-            the replica identity is the full row.
+            which may be all of it. A large value that an update left as it was is only there when
+            the old row was sent with it.
     """
 
     kind: ChangeKind
@@ -104,8 +104,6 @@ class Decoder:
             old = reader.row(relation, keys_only=part == b"K")
             if kind == "DELETE":
                 return Change(kind, relation, old)
-            if part == b"K":
-                old = {}
             reader.taken(1)  # N
         new = reader.row(relation)
         whole = {

@@ -28,7 +28,6 @@ _READING_SECONDS = 300
 # What is held in memory at a time: one large row goes beyond it.
 _PORTION_BYTES = 8 * 2**20
 _PORTION_MESSAGES = 20_000
-_DDL_OPTIONS = "publish = '{operations}', publish_via_partition_root = true"
 _VERSION_WITH_GENERATED = 180_000
 
 _SERVER = """
@@ -282,7 +281,7 @@ async def peek(database: Database, name: str, after: int) -> Portion:
     read = found.rows[-1][2] if found.rows else 0
     return Portion(
         messages=[(row[0], row[1]) for row in found.rows],
-        is_all=not found.is_cut and size < _PORTION_BYTES and read < _PORTION_MESSAGES,
+        is_all=size < _PORTION_BYTES and read < _PORTION_MESSAGES,
     )
 
 
@@ -347,7 +346,7 @@ async def _types(database: Database, columns: Sequence[Column]) -> dict[tuple[in
 
 
 def _options(operations: Sequence[str]) -> str:
-    return _DDL_OPTIONS.format(operations=", ".join(each.lower() for each in operations))
+    return f"publish = '{', '.join(each.lower() for each in operations)}'"
 
 
 def _explained(error: DatabaseError) -> DatabaseError | BadRequestError:

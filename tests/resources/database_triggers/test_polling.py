@@ -366,7 +366,7 @@ async def test_odd_names_and_types(watch: Watch, source: asyncpg.Connection) -> 
     await source.execute(f"{insert}; {insert}")
     await watched.look()
     rows = [row for given in await watched.inputs() for row in given["rows"]]
-    assert [(row["v:1"], row["n"], row["b"]) for row in rows] == [("1.50", "nan", "ff")] * 2
+    assert [(row["v:1"], row["n"], row["b"]) for row in rows] == [("1.50", "NaN", "ff")] * 2
 
 
 async def test_times_of_the_same_moment(watch: Watch, source: asyncpg.Connection) -> None:

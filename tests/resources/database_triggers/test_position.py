@@ -52,7 +52,7 @@ def test_pauses_double(failures: int, seconds: int) -> None:
         (date(2026, 1, 2), "2026-01-02"),
         (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
         (b"\x00\xff", "00ff"),
-        (float("inf"), "inf"),
+        (float("inf"), "Infinity"),
         (timedelta(minutes=1), 60.0),
         ([Decimal(1), None, True], ["1", None, True]),
     ],

@@ -177,7 +177,15 @@ async def test_rows_are_the_same_json_as_with_polling(
     polled = [row for given in await polls.inputs() for row in given["rows"]]
     assert [{**row, "added": "x"} for row in rows] == polled
     assert len(rows) == 3
-    assert rows[0]["jb"] == "text"
+    shown = {key: rows[0][key] for key in ("jb", "pa", "r", "b3", "ma", "made")}
+    assert shown == {
+        "jb": "text",
+        "pa": {"a": 1, "b": "x,y"},
+        "r": "[1,5)",
+        "b3": "101",
+        "ma": ["well", "sad"],
+        "made": -4,
+    }
 
 
 @pytest.mark.parametrize("identity", ["DEFAULT", "FULL"])

@@ -1,6 +1,7 @@
 """Batches of a look: what is new is started, and the bookmark moved, in one transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -71,14 +72,20 @@ class Batches:
         Raises:
             LeaseLostError: Another process looks now, or the trigger was changed meanwhile.
         """
-        async with self.context.unit() as unit:
-            # Also keeps whoever would change the trigger, or take it over, out until the commit.
-            if not await repository.hold(unit.session, self.trigger, self.process):
-                raise LeaseLostError("Another process looks at this trigger, or it was changed.")
+        async with self._held() as unit:
             if rows:
                 await self._execute(unit, rows, operations)
                 self._started += 1
             await repository.move(unit.session, self.trigger.id, bookmark, self._started)
+
+    async def check(self) -> None:
+        """See that the trigger still is as it was, and this process's.
+
+        Raises:
+            LeaseLostError: Another process looks now, or the trigger was changed meanwhile.
+        """
+        async with self._held():
+            pass
 
     async def owner(self) -> Principal:
         """Whom the trigger runs as, with what they hold now.
@@ -91,6 +98,14 @@ class Batches:
             return await self.context.authenticator.by_user(trigger.user_id, trigger.access)
         except UnauthenticatedError as error:
             raise ConflictError("The owner of this trigger was deactivated.") from error
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[Unit]:
+        """A transaction that keeps out whoever would change the trigger, or take it over."""
+        async with self.context.unit() as unit:
+            if not await repository.hold(unit.session, self.trigger, self.process):
+                raise LeaseLostError("Another process looks at this trigger, or it was changed.")
+            yield unit
 
     async def _execute(
         self, unit: Unit, rows: Sequence[Mapping[str, Any]], operations: Sequence[str] | None

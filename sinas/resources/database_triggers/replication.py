@@ -133,6 +133,8 @@ class _Look:
         if state is not None and state.now - state.confirmed > _IDLE_BYTES:
             upto = max(upto, state.now)
         if upto:
+            # Operations that it asks for by now were passed over as those of no concern.
+            await self.batches.check()
             await publications.advance(self.database, self.slot, upto)
 
 

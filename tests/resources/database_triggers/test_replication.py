@@ -388,6 +388,32 @@ async def test_a_publication_that_goes_during_a_look(
     assert await log.fetchval(f"SELECT confirmed_flush_lsn FROM {SLOTS}") == before
 
 
+async def test_a_change_of_the_trigger_during_a_look(
+    replicate: Replicate,
+    log: asyncpg.Connection,
+    admin: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the look does not report yet, the next one must still find."""
+    watched = await replicate(operations=["INSERT"])
+    await log.execute("INSERT INTO items (name) VALUES ('x')")
+    await watched.look()
+    peek = publications.peek
+
+    async def late(*arguments: Any) -> publications.Portion:
+        monkeypatch.setattr(publications, "peek", peek)
+        both = {"operations": ["INSERT", "DELETE"]}
+        assert (await admin.patch(f"{PATH}/{watched.id}", json=both)).status_code == 200
+        await log.execute("DELETE FROM items")
+        return await peek(*arguments)
+
+    monkeypatch.setattr(publications, "peek", late)
+    await watched.look()
+    assert await changes(watched) == [("INSERT", "x")]
+    await watched.look()
+    assert await changes(watched) == [("INSERT", "x"), ("DELETE", 1)]
+
+
 async def test_a_slot_that_somebody_reads_is_waited_for(
     replicate: Replicate, log: asyncpg.Connection, log_url: str
 ) -> None:

@@ -104,7 +104,7 @@ class DatabaseTriggerService:
             ForbiddenError: Visible, but no update grant; or the caller may not run the function.
             InvalidInputError: It is to poll, and there is no column for it, or deletes are asked for.
             BadRequestError: The table cannot be watched so; the field is named.
-            ConflictError: The slot waits too long for those who write.
+            ConflictError: The slot waits too long for those who write; or somebody else changed it.
             DuplicateError: Its owner has another trigger of the new name.
         """
         changes = {k: v for k, v in data.model_dump(exclude_unset=True).items() if v is not None}
@@ -123,6 +123,8 @@ class DatabaseTriggerService:
             await self._check_table(target, values)
         async with self._restart(target, values, changed) as start, self.context.unit() as unit:
             row = await self._changeable(unit, str(before["id"]), "update", for_update=True)
+            if start:
+                _check_unchanged(row, before)
             for key, value in (changes | start).items():
                 setattr(row, key, value)
             if changed & _FUNCTION:
@@ -149,7 +151,7 @@ class DatabaseTriggerService:
             NotFoundError: Absent, or not visible.
             ForbiddenError: Visible, but no update grant.
             BadRequestError: By replication it cannot begin there, or not at all.
-            ConflictError: The slot waits too long for those who write.
+            ConflictError: The slot waits too long for those who write; or somebody else changed it.
         """
         async with self.context.statement_unit() as unit:
             row = await self._changeable(unit, name, "update")
@@ -167,6 +169,7 @@ class DatabaseTriggerService:
             await self._check_table(target, values)
         async with self._start(target, values) as start, self.context.unit() as unit:
             row = await self._changeable(unit, str(values["id"]), "update", for_update=True)
+            _check_unchanged(row, values)
             if position == "beginning":
                 start["bookmark"] = Bookmark().dump()
             for key, value in start.items():
@@ -277,6 +280,12 @@ class DatabaseTriggerService:
 
 def _columns(row: DatabaseTrigger) -> dict[str, Any]:
     return {column.key: getattr(row, column.key) for column in row.__table__.columns}
+
+
+def _check_unchanged(row: DatabaseTrigger, before: dict[str, Any]) -> None:
+    """Where it begins was made for how it was then."""
+    if row.generation != before["generation"]:
+        raise ConflictError("The trigger was changed by somebody else meanwhile; try again.")
 
 
 def _check_mode(values: dict[str, Any]) -> None:

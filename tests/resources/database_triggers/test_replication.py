@@ -366,6 +366,25 @@ async def test_what_would_lose_changes_is_told_until_a_reset(
     assert await slots_left(log) == await publications_left(log) == {await name_of(watched)}
 
 
+async def test_a_slot_that_the_server_has_given_up(
+    replicate: Replicate, log: asyncpg.Connection
+) -> None:
+    watched = await replicate()
+    await log.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+    await log.execute("SELECT pg_reload_conf()")
+    try:
+        async with asyncio.timeout(20):
+            while await log.fetchval(f"SELECT wal_status FROM {SLOTS}") != "lost":
+                await log.execute("INSERT INTO items (name) VALUES ('x')")
+                await log.execute("SELECT pg_switch_wal()")
+                await log.execute("CHECKPOINT")
+    finally:
+        await log.execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
+        await log.execute("SELECT pg_reload_conf()")
+    await watched.look()
+    assert "has given up the replication slot" in str((await watched.row()).error_message)
+
+
 async def test_a_publication_that_goes_during_a_look(
     replicate: Replicate, log: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,6 +491,32 @@ async def test_a_new_mode_begins_now(
     assert await watched.rows() == [2, 1]
     assert (await watched.inputs())[-1]["operation"] == "DELETE"
     assert not await slots.drop_one(context)
+
+
+async def test_two_who_change_it_at_once(
+    replicate: Replicate,
+    log: asyncpg.Connection,
+    admin: httpx.AsyncClient,
+    context: AppContext,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = await replicate(operations=["INSERT", "UPDATE"])
+    path = f"{PATH}/{watched.id}"
+    make = slots.make
+
+    async def late(*arguments: Any) -> slots.Slot:
+        polls = {"mode": "poll", "poll_column": "id"}
+        assert (await admin.patch(path, json=polls)).status_code == 200
+        return await make(*arguments)
+
+    monkeypatch.setattr(slots, "make", late)
+    answer = await admin.post(f"{path}/reset", json={"position": "now"})
+    assert (answer.status_code, "meanwhile" in answer.json()["detail"]) == (409, True)
+    await watched.look()
+    row = await watched.row()
+    assert (row.mode, row.replication_slot_id, row.error_message) == ("poll", None, None)
+    assert [await slots.drop_one(context) for _ in range(3)] == [True, True, False]
+    assert await slots_left(log) == await publications_left(log) == set()
 
 
 async def test_rows_too_large_for_one_execution_are_shared_out(

@@ -30,9 +30,9 @@ _REPLACED = (
 
 @dataclass(frozen=True, slots=True)
 class _Located:
-    """A change, and which one it is of the transaction that was committed there."""
+    """A change, and which one it is of the transaction whose commit has that place in the log."""
 
-    commit: int
+    place: int
     ordinal: int
     change: Change
 
@@ -114,7 +114,7 @@ class _Look:
         new = [
             each
             for each in changes
-            if position.is_before(each.commit, each.ordinal)
+            if position.is_before(each.place, each.ordinal)
             and each.change.kind in trigger.operations
         ]
         while new:
@@ -140,7 +140,7 @@ class _Look:
 
 def _behind(position: LogPosition, batch: Sequence[_Located], count: int) -> JsonObject:
     last = batch[count - 1]
-    return position.at(last.commit, last.ordinal).dump()
+    return position.at(last.place, last.ordinal).dump()
 
 
 def _read(portion: Portion, after: int) -> _Read:

@@ -5,7 +5,7 @@ row: a slot holds back its server's log until it is dropped.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from sinas.errors import SinasError
 from sinas.kit.ids import uuid7
 from sinas.kit.json_types import JsonObject
 from sinas.models import DatabaseConnection, DatabaseTrigger, ReplicationSlot
-from sinas.resources.database_connections.targets import any_target_of
+from sinas.resources.database_connections.service import former_target
 from sinas.resources.database_triggers import publications
 from sinas.resources.database_triggers.position import LogPosition
 
@@ -136,12 +136,7 @@ async def drop_one(context: AppContext) -> bool:
 
 
 async def _drop(context: AppContext, slot_id: UUID, reached_by: JsonObject) -> None:
-    row = DatabaseConnection(**reached_by)
-    # A connection of its own: that of the row may be gone. What was made while changes were
-    # allowed is taken back also when they no longer are.
-    target = replace(
-        any_target_of(row, context.cipher), connection_id=None, read_only=False, min_pool_size=0
-    )
+    target = former_target(reached_by, context.cipher)
     try:
         async with context.databases.database(target) as database:
             await publications.drop(database, slot_name(slot_id))

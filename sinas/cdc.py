@@ -11,8 +11,8 @@ from sinas.context import AppContext, open_context
 from sinas.kit.ids import uuid7
 from sinas.logs import configure_logging
 from sinas.models import DatabaseTrigger
-from sinas.resources.database_triggers import repository
-from sinas.resources.database_triggers.polling import look
+from sinas.resources.database_triggers import repository, slots
+from sinas.resources.database_triggers.looking import look
 from sinas.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,7 @@ async def run(context: AppContext) -> None:
     async with asyncio.TaskGroup() as group:
         looking: set[asyncio.Task[None]] = set()
         group.create_task(_renew(context, process, looking))
+        group.create_task(slots.sweep(context))
         while True:
             due, pause = await _due(context, process, _AT_ONCE - len(looking))
             for trigger in due:

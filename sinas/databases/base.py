@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 from uuid import UUID
 
 from sinas.errors import BadRequestError, DeadlineError, SinasError, UpstreamError
@@ -153,7 +153,18 @@ class Database(Protocol):
 
 
 class DatabaseError(SinasError):
-    """Something about a user's database. Messages are the server's own, made fit for people."""
+    """Something about a user's database. Messages are the server's own, made fit for people.
+
+    Attributes:
+        sqlstate: The server's own code for it, where it gave one.
+    """
+
+    sqlstate: str | None = None
+
+    def coded(self, sqlstate: str | None) -> Self:
+        """This error, with the server's code."""
+        self.sqlstate = sqlstate
+        return self
 
 
 class StatementError(DatabaseError, BadRequestError):

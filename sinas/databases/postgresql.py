@@ -69,7 +69,7 @@ async def open_database(target: DatabaseTarget) -> "PostgresDatabase":
         await pool
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         await _terminated(pool)
-        raise UnreachableError(unreachable(target, error)) from error
+        raise UnreachableError(unreachable(target, error)).coded(_code(error)) from error
     except BaseException:
         await _terminated(pool)
         raise
@@ -163,9 +163,9 @@ class PostgresDatabase:
             asyncpg.AdminShutdownError,
             OSError,
         ) as error:
-            raise UnreachableError(unreachable(self._target, error)) from error
+            raise UnreachableError(unreachable(self._target, error)).coded(_code(error)) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise StatementError(_told(error)) from error
+            raise StatementError(_told(error)).coded(_code(error)) from error
 
 
 async def _run(connection: asyncpg.Connection, statement: Statement, limits: Limits) -> Result:
@@ -267,6 +267,10 @@ def unreachable(target: DatabaseTarget, error: BaseException) -> str:
     else:
         reason = _told(error)
     return f"'{target.name}' cannot be reached at {target.host} port {target.port}: {reason}"
+
+
+def _code(error: BaseException) -> str | None:
+    return getattr(error, "sqlstate", None)
 
 
 def _told(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from sinas.models.connectors import (
     ConnectorToken,
     ConnectorTrust,
 )
-from sinas.models.database_triggers import DatabaseTrigger
+from sinas.models.database_triggers import DatabaseTrigger, ReplicationSlot, TriggerMode
 from sinas.models.databases import (
     DatabaseAnnotation,
     DatabaseConnection,
@@ -115,6 +115,7 @@ __all__ = [
     "Query",
     "QueryOperation",
     "RefreshToken",
+    "ReplicationSlot",
     "ResponseMode",
     "Role",
     "RolePermission",
@@ -130,6 +131,7 @@ __all__ = [
     "ToolCall",
     "ToolCallStatus",
     "ToolGrant",
+    "TriggerMode",
     "TriggerType",
     "Turn",
     "TurnStatus",

@@ -340,6 +340,7 @@ SAMPLES = (
             ("operations", []),
             ("operations", ["DELETE"]),
             ("operations", "INSERT"),
+            ("mode", "push"),
             ("function_name", ""),
             ("poll_column", ""),
             ("poll_interval_seconds", 0),

@@ -1,6 +1,7 @@
 """Rules of database connections: admins manage them, and passwords only go in."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from sinas.resources.database_connections.schemas import (
     DatabaseConnectionCreate,
     DatabaseConnectionUpdate,
 )
-from sinas.resources.database_connections.targets import target_of
+from sinas.resources.database_connections.targets import any_target_of, target_of
 
 # What says how the built-in connection is used. Everything else says where it leads, and Sinas keeps
 # that as it is: under another user, its socket would lead to Sinas' own tables.
@@ -226,3 +227,18 @@ async def connection_target(
             "The database connection was deleted; set database_connection_id to another."
         )
     return target_of(row, cipher)
+
+
+def former_target(columns: Mapping[str, Any], cipher: Cipher) -> DatabaseTarget:
+    """What to open for a connection as it was, gone or not: to take back what was made there.
+
+    Args:
+        columns: Those of its row that were kept, by name.
+        cipher: What its password was encrypted by.
+
+    Raises:
+        UnreadablePasswordError: Its password cannot be decrypted.
+    """
+    target = any_target_of(DatabaseConnection(**columns), cipher)
+    # No pool of its own; and what was made while changes were allowed goes when they no longer are.
+    return replace(target, connection_id=None, read_only=False, min_pool_size=0)

@@ -47,8 +47,9 @@ Delete = Annotated[DatabaseTriggerService, Depends(_for("delete"))]
 async def create_database_trigger(data: DatabaseTriggerCreate, triggers: Create) -> DatabaseTrigger:
     """Run a function with the rows that come into a table of a PostgreSQL database, or change.
 
-    The connection, the table and the column are tried at once. The function runs as the caller,
-    with the rights they hold at the time. Rows that are in the table already are not reported.
+    The connection, the table and the column are tried at once, and with the mode `replication` a
+    publication and a slot are made. The function runs as the caller, with the rights they hold at
+    the time. Rows that are in the table already are not reported.
     """
     return await triggers.create(data)
 
@@ -77,7 +78,7 @@ async def update_database_trigger(
 
 @router.delete("/{name}", status_code=204)
 async def delete_database_trigger(name: str, triggers: Delete) -> None:
-    """Delete a trigger; what it has started goes on."""
+    """Delete a trigger; what it has started goes on. Its slot, if any, is dropped soon after."""
     await triggers.delete(name)
 
 
@@ -85,5 +86,8 @@ async def delete_database_trigger(name: str, triggers: Delete) -> None:
 async def reset_database_trigger(
     name: str, data: BookmarkReset, triggers: Update
 ) -> DatabaseTrigger:
-    """Begin anew: from now on, or with every row of the table again."""
+    """Begin anew: from now on, or with every row of the table again.
+
+    With the mode `replication` slot and publication are made anew, and only from now on.
+    """
     return await triggers.reset(name, data.position)

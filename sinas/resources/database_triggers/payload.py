@@ -1,75 +1,52 @@
 """What a function gets of a batch: rows as JSON. Pure."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import datetime
 from typing import Any
 
+from sinas.databases.json_values import to_json
 from sinas.kit.json_types import JsonObject, JsonValue
-
-_JSON_TYPES = frozenset({"json", "jsonb"})
 
 
 def payload(
     *,
     table: str,
     operation: str,
-    poll_column: str,
+    poll_column: str | None,
     rows: Sequence[Mapping[str, Any]],
-    types: Mapping[str, str],
+    operations: Sequence[str] | None = None,
     now: datetime,
 ) -> JsonObject:
-    """The input of one execution."""
-    return {
+    """The input of one execution. `operations` names what happened to each of the rows."""
+    given: JsonObject = {
         "table": table,
         "operation": operation,
-        "rows": [
-            {name: _of_type(value, types.get(name, "")) for name, value in row.items()}
-            for row in rows
-        ],
+        "rows": [{name: jsonable(value) for name, value in row.items()} for row in rows],
         "poll_column": poll_column,
         "count": len(rows),
         "timestamp": now.isoformat(),
     }
-
-
-def _of_type(value: Any, kind: str) -> JsonValue:
-    if kind in _JSON_TYPES and isinstance(value, str):
-        return jsonable(json.loads(value, object_pairs_hook=_storable_names))
-    return jsonable(value)
-
-
-def _storable_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {_storable(name): value for name, value in pairs}
-
-
-def _storable(text: str) -> str:
-    """Without what a `json` column may escape and nothing of ours can keep: NUL, half pairs."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return whole.replace("\x00", "\ufffd")
+    if operations is not None:
+        given["operations"] = list(operations)
+    return given
 
 
 def jsonable(value: Any) -> JsonValue:
-    """A driver's value as JSON: dates in ISO form, bytes in hex, what JSON lacks as text."""
-    if value is None or isinstance(value, bool | int):
-        return value
+    """A driver's value as the JSON that queries answer, where ours can keep it."""
+    return _storable(to_json(value))
+
+
+def _storable(value: JsonValue) -> JsonValue:
     if isinstance(value, str):
-        return _storable(value)
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [jsonable(each) for each in value]
-    return _scalar(value)
+        return _storable_text(value)
+    if isinstance(value, dict):
+        return {_storable_text(name): _storable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_storable(each) for each in value]
+    return value
 
 
-def _scalar(value: Any) -> JsonValue:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).hex()
-    return str(value)
+def _storable_text(text: str) -> str:
+    """Without what a `json` column may escape and nothing of ours can keep: NUL, half pairs."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\x00", "\ufffd")

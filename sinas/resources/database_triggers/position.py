@@ -86,6 +86,60 @@ class Bookmark:
         return replace(self, pending=pending)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPosition:
+    """How far a trigger by replication has come in the log of its server.
+
+    Attributes:
+        value: Commit of the last transaction of which something was reported; None before.
+        ordinal: How many of its changes were.
+        publication: Oid of the publication that the changes came through.
+    """
+
+    value: int | None = None
+    ordinal: int = 0
+    publication: int
+
+    @classmethod
+    def load(cls, stored: JsonObject) -> Self:
+        """From the row's column."""
+        value, ordinal, publication = (
+            stored.get(key) for key in ("value", "ordinal", "publication")
+        )
+        return cls(
+            value=None if value is None else lsn_of(str(value)),
+            ordinal=ordinal if isinstance(ordinal, int) else 0,
+            publication=publication if isinstance(publication, int) else 0,
+        )
+
+    def dump(self) -> JsonObject:
+        """For the row's column."""
+        return {
+            "value": None if self.value is None else lsn_text(self.value),
+            "ordinal": self.ordinal,
+            "publication": self.publication,
+        }
+
+    def is_before(self, commit: int, ordinal: int) -> bool:
+        """Whether that change of the transaction with that commit has not been reported."""
+        return self.value is None or (commit, ordinal) > (self.value, self.ordinal)
+
+    def at(self, commit: int, ordinal: int) -> Self:
+        """Behind that change."""
+        return replace(self, value=commit, ordinal=ordinal)
+
+
+def lsn_of(text: str) -> int:
+    """A place in the log, of how PostgreSQL writes it: `16/B374D848`."""
+    high, _, low = text.partition("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def lsn_text(lsn: int) -> str:
+    """As PostgreSQL writes it."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
 def backoff(failures: int) -> timedelta:
     """How long to wait after so many failures in a row: 1 s, 2 s, 4 s … 60 s."""
     return timedelta(seconds=min(_LONGEST_BACKOFF, 2 ** min(max(failures - 1, 0), 6)))

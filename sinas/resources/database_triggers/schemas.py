@@ -5,9 +5,13 @@ from enum import StrEnum
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from sinas.crud.schema import Input, Stamped
+from sinas.models import TriggerMode
+
+NEEDS_COLUMN = "is needed by the mode 'poll': a column whose values grow"
+SEES_NO_DELETES = "DELETE is not seen by the mode 'poll'; 'replication' sees it, or leave it out"
 
 
 def _addressable(name: str) -> str:
@@ -29,6 +33,7 @@ class Operation(StrEnum):
 
     INSERT = "INSERT"
     UPDATE = "UPDATE"
+    DELETE = "DELETE"
 
 
 def _once(operations: list[Operation]) -> list[Operation]:
@@ -42,8 +47,9 @@ Operations = Annotated[
     Field(
         min_length=1,
         max_length=10,
-        description="Polling sees both alike. `INSERT` alone needs a poll column that updates "
-        "leave as it is: an identity column, a sequence, or part of the primary key.",
+        description="Polling sees inserts and updates alike, and no deletes; `INSERT` alone needs "
+        "a poll column that updates leave as it is: an identity column, a sequence, or part of "
+        "the primary key. Replication reports just what is named.",
     ),
     AfterValidator(_once),
 ]
@@ -52,9 +58,17 @@ Column = Annotated[
     Field(
         min_length=1,
         max_length=255,
-        description="A column whose values grow: rows with larger ones than before are new.",
+        description="A column whose values grow: rows with larger ones than before are new. "
+        "Needed by the mode `poll`.",
     ),
     AfterValidator(_storable),
+]
+Mode = Annotated[
+    TriggerMode,
+    Field(
+        description="`poll` asks the table; `replication` reads the log of the server, which must "
+        "have wal_level = logical, through a slot and a publication that are made in the database.",
+    ),
 ]
 Interval = Annotated[int, Field(ge=1, le=3600)]
 BatchSize = Annotated[int, Field(ge=1, le=10_000, description="Rows of one execution at most.")]
@@ -67,18 +81,34 @@ class DatabaseTriggerCreate(Input):
     database_connection_id: UUID
     schema_name: Given = "public"
     table_name: Given
+    mode: Mode = TriggerMode.POLL
     operations: Operations = [Operation.INSERT, Operation.UPDATE]
     function_namespace: Given = "default"
     function_name: Given
-    poll_column: Column
+    poll_column: Annotated[Column | None, Field(validate_default=True)] = None
     poll_interval_seconds: Interval = 10
     batch_size: BatchSize = 100
 
+    @field_validator("operations")
+    @classmethod
+    def _seen(cls, value: list[Operation], info: ValidationInfo) -> list[Operation]:
+        if info.data.get("mode") == TriggerMode.POLL and Operation.DELETE in value:
+            raise ValueError(SEES_NO_DELETES)
+        return value
+
+    @field_validator("poll_column")
+    @classmethod
+    def _needed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("mode") == TriggerMode.POLL and value is None:
+            raise ValueError(NEEDS_COLUMN)
+        return value
+
 
 class DatabaseTriggerUpdate(Input):
-    """Changes; what is left out stays. Another poll column starts from the table as it is."""
+    """Changes; what is left out stays. Another poll column or mode starts from the table as it is."""
 
     name: Name | None = None
+    mode: Mode | None = None
     operations: Operations | None = None
     function_namespace: Given | None = None
     function_name: Given | None = None
@@ -93,7 +123,8 @@ class BookmarkReset(Input):
 
     position: Literal["now", "beginning"] = Field(
         default="now",
-        description="`now`: only what comes after; `beginning`: every row of the table again.",
+        description="`now`: only what comes after; `beginning`: every row of the table again, "
+        "which only polling can tell.",
     )
 
 
@@ -105,15 +136,17 @@ class DatabaseTriggerRead(Stamped):
     database_connection_id: UUID
     schema_name: str
     table_name: str
+    mode: TriggerMode
     operations: list[Operation]
     function_namespace: str
     function_name: str
-    poll_column: str
+    poll_column: str | None
     poll_interval_seconds: int
     batch_size: int
     is_active: bool
     last_poll_value: str | None = Field(
-        description="Largest value that was reported; null before the first row."
+        description="Largest value that was reported, or with `replication` the place in the log "
+        "of the last transaction that was; null before the first row."
     )
     error_message: str | None = Field(
         description="Why the last look failed or waits; null when all is well."

@@ -1,6 +1,7 @@
 """Rules of database triggers: what may be polled, what may be run, and whose it is."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +14,22 @@ from sinas.context import AppContext
 from sinas.crud.service import duplicate
 from sinas.databases.base import DatabaseError, DatabaseTarget, UnreachableError
 from sinas.db.unit import Unit
-from sinas.errors import BadRequestError, ConflictError, FieldError, ForbiddenError, NotFoundError
-from sinas.models import DatabaseTrigger
+from sinas.errors import (
+    BadRequestError,
+    ConflictError,
+    FieldError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+)
+from sinas.models import DatabaseTrigger, TriggerMode
 from sinas.resources.database_connections.service import DatabaseConnectionService
-from sinas.resources.database_triggers import source
+from sinas.resources.database_triggers import publications, slots, source
 from sinas.resources.database_triggers.position import Bookmark
 from sinas.resources.database_triggers.repository import DatabaseTriggerRepository
 from sinas.resources.database_triggers.schemas import (
+    NEEDS_COLUMN,
+    SEES_NO_DELETES,
     DatabaseTriggerCreate,
     DatabaseTriggerUpdate,
     Operation,
@@ -28,7 +38,7 @@ from sinas.resources.functions.service import FunctionService
 
 log = structlog.get_logger(__name__)
 
-_POLLED = frozenset({"poll_column", "operations"})
+_WATCHED = frozenset({"mode", "poll_column", "operations"})
 _FUNCTION = frozenset({"function_namespace", "function_name"})
 _BOTH = [Operation.INSERT, Operation.UPDATE]
 
@@ -65,7 +75,8 @@ class DatabaseTriggerService:
         Raises:
             NotFoundError: There is no such connection or function, or it is inactive.
             ForbiddenError: The caller may not run the function.
-            BadRequestError: The table cannot be polled so; the field is named.
+            BadRequestError: The table cannot be watched so; the field is named.
+            ConflictError: The slot waits too long for those who write.
             DuplicateError: The caller has a trigger of that name.
         """
         values = data.model_dump()
@@ -73,10 +84,13 @@ class DatabaseTriggerService:
             await self._check_function(unit, values)
             target = await self._target(unit, data.database_connection_id)
         await self._check_table(target, values)
-        async with self.context.unit() as unit:
+        async with self._start(target, values) as start, self.context.unit() as unit:
             row = self._rows(unit).add(
                 DatabaseTrigger(
-                    **values, user_id=self.principal.user_id, access=self.principal.limit_map
+                    **values,
+                    **start,
+                    user_id=self.principal.user_id,
+                    access=self.principal.limit_map,
                 )
             )
             await _flush(unit, row)
@@ -88,30 +102,33 @@ class DatabaseTriggerService:
         Raises:
             NotFoundError: Absent or not visible; or there is no such function.
             ForbiddenError: Visible, but no update grant; or the caller may not run the function.
-            BadRequestError: The table cannot be polled so; the field is named.
+            InvalidInputError: It is to poll, and there is no column for it, or deletes are asked for.
+            BadRequestError: The table cannot be watched so; the field is named.
+            ConflictError: The slot waits too long for those who write; or somebody else changed it.
             DuplicateError: Its owner has another trigger of the new name.
         """
         changes = {k: v for k, v in data.model_dump(exclude_unset=True).items() if v is not None}
         async with self.context.statement_unit() as unit:
             row = await self._changeable(unit, name, "update")
-            before = {column.key: getattr(row, column.key) for column in row.__table__.columns}
+            before = _columns(row)
             changed = {key for key, value in changes.items() if before[key] != value}
             values = before | changes
+            _check_mode(values)
             if changed & _FUNCTION:
                 await self._check_function(unit, values)
             target = None
-            if changed & _POLLED:
+            if changed & _WATCHED:
                 target = await self._target(unit, row.database_connection_id)
         if target is not None:
             await self._check_table(target, values)
-        async with self.context.unit() as unit:
+        async with self._restart(target, values, changed) as start, self.context.unit() as unit:
             row = await self._changeable(unit, str(before["id"]), "update", for_update=True)
-            for key, value in changes.items():
+            if start:
+                _check_unchanged(row, before)
+            for key, value in (changes | start).items():
                 setattr(row, key, value)
             if changed & _FUNCTION:
                 row.access = self.principal.limit_map
-            if "poll_column" in changed:
-                row.bookmark = None
             if changed - {"name", "batch_size"}:
                 _start_anew(row)
             await _flush(unit, row)
@@ -133,10 +150,30 @@ class DatabaseTriggerService:
         Raises:
             NotFoundError: Absent, or not visible.
             ForbiddenError: Visible, but no update grant.
+            BadRequestError: By replication it cannot begin there, or not at all.
+            ConflictError: The slot waits too long for those who write; or somebody else changed it.
         """
-        async with self.context.unit() as unit:
-            row = await self._changeable(unit, name, "update", for_update=True)
-            row.bookmark = Bookmark().dump() if position == "beginning" else None
+        async with self.context.statement_unit() as unit:
+            row = await self._changeable(unit, name, "update")
+            values = _columns(row)
+            target = None
+            if row.mode == TriggerMode.REPLICATION:
+                target = await self._target(unit, row.database_connection_id)
+        if target is not None:
+            if position == "beginning":
+                raise _refused(
+                    "position",
+                    "The log does not have the rows that were there before: a trigger by "
+                    "replication begins anew at 'now'.",
+                )
+            await self._check_table(target, values)
+        async with self._start(target, values) as start, self.context.unit() as unit:
+            row = await self._changeable(unit, str(values["id"]), "update", for_update=True)
+            _check_unchanged(row, values)
+            if position == "beginning":
+                start["bookmark"] = Bookmark().dump()
+            for key, value in start.items():
+                setattr(row, key, value)
             _start_anew(row)
             await _flush(unit, row)
         return row
@@ -186,28 +223,100 @@ class DatabaseTriggerService:
         return connections.target(row)
 
     async def _check_table(self, target: DatabaseTarget, values: dict[str, Any]) -> None:
-        try:
+        schema, name, operations = (
+            values[key] for key in ("schema_name", "table_name", "operations")
+        )
+        with _explained(target):
             async with self.context.databases.database(target) as database:
-                table = await source.find_table(
-                    database, values["schema_name"], values["table_name"], values["poll_column"]
-                )
+                if values["mode"] == TriggerMode.REPLICATION:
+                    await source.check_table(database, schema, name)
+                    await publications.check(database, schema, name, operations)
+                    return
+                table = await source.find_table(database, schema, name, values["poll_column"])
                 # Whether it may be read is only known by reading.
                 await source.largest(database, table)
-        except UnreachableError as error:
-            told = source.unreachable(target)
-            log.warning("database_triggers.unreachable", error=error.message)
-            raise _refused("database_connection_id", told) from error
-        except DatabaseError as error:
-            raise _refused("database_connection_id", error.message) from error
-        if values["operations"] != _BOTH and not (
-            values["operations"] == [Operation.INSERT] and table.never_changes
-        ):
-            raise _refused(
-                "operations",
-                "Polling cannot tell inserted rows from updated ones by this column: name both "
-                "INSERT and UPDATE, or for INSERT alone poll by an identity column, a sequence "
-                "or a column of the primary key.",
+        _check_operations(operations, never_changes=table.never_changes)
+
+    @asynccontextmanager
+    async def _start(
+        self, target: DatabaseTarget | None, values: dict[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Columns of a trigger that begins now. What was made for it is dropped if the block fails."""
+        if target is None or values["mode"] != TriggerMode.REPLICATION:
+            yield {"replication_slot_id": None, "bookmark": None}
+            return
+        with _explained(target):
+            slot = await slots.make(
+                self.context,
+                target,
+                values["schema_name"],
+                values["table_name"],
+                values["operations"],
             )
+        try:
+            yield {"replication_slot_id": slot.id, "bookmark": slot.bookmark}
+        finally:
+            await slots.settle(self.context, slot.id)
+
+    @asynccontextmanager
+    async def _restart(
+        self, target: DatabaseTarget | None, values: dict[str, Any], changed: set[str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Columns that change with how the table is watched; none where it goes on as before."""
+        polls = values["mode"] == TriggerMode.POLL
+        if "mode" in changed or (polls and "poll_column" in changed):
+            async with self._start(target, values) as start:
+                yield start
+            return
+        slot_id = values["replication_slot_id"]
+        if not polls and "operations" in changed and target is not None and slot_id is not None:
+            with _explained(target):
+                async with self.context.databases.database(target) as database:
+                    await publications.publish(
+                        database, slots.slot_name(slot_id), values["operations"]
+                    )
+        yield {}
+
+
+def _columns(row: DatabaseTrigger) -> dict[str, Any]:
+    return {column.key: getattr(row, column.key) for column in row.__table__.columns}
+
+
+def _check_unchanged(row: DatabaseTrigger, before: dict[str, Any]) -> None:
+    """Where it begins was made for how it was then."""
+    if row.generation != before["generation"]:
+        raise ConflictError("The trigger was changed by somebody else meanwhile; try again.")
+
+
+def _check_mode(values: dict[str, Any]) -> None:
+    if values["mode"] != TriggerMode.POLL:
+        return
+    if values["poll_column"] is None:
+        raise _invalid("poll_column", NEEDS_COLUMN)
+    if Operation.DELETE in values["operations"]:
+        raise _invalid("operations", SEES_NO_DELETES)
+
+
+def _check_operations(operations: Sequence[str], *, never_changes: bool) -> None:
+    if operations != _BOTH and not (operations == [Operation.INSERT] and never_changes):
+        raise _refused(
+            "operations",
+            "Polling cannot tell inserted rows from updated ones by this column: name both "
+            "INSERT and UPDATE, or for INSERT alone poll by an identity column, a sequence "
+            "or a column of the primary key.",
+        )
+
+
+@contextmanager
+def _explained(target: DatabaseTarget) -> Iterator[None]:
+    """What the database answers is about the connection that the caller named."""
+    try:
+        yield
+    except UnreachableError as error:
+        log.warning("database_triggers.unreachable", error=error.message)
+        raise _refused("database_connection_id", source.unreachable(target)) from error
+    except DatabaseError as error:
+        raise _refused("database_connection_id", error.message) from error
 
 
 def _start_anew(row: DatabaseTrigger) -> None:
@@ -226,6 +335,10 @@ async def _flush(unit: Unit, row: DatabaseTrigger) -> None:
         await unit.session.refresh(row)
     except IntegrityError as error:
         raise duplicate(error, f"Database trigger '{row.name}'") from error
+
+
+def _invalid(field: str, message: str) -> InvalidInputError:
+    return InvalidInputError(f"{field}: {message}.", [FieldError(field, message)])
 
 
 def _refused(field: str, message: str) -> BadRequestError:

@@ -97,7 +97,6 @@ class Table:
     """A table that can be polled.
 
     Attributes:
-        types: Names of the columns' types.
         keys: Column and type of each part of the primary key; empty where there is none.
         is_sequence: Whether the poll column's values come from a sequence.
         never_changes: Whether updates leave the poll column as it is.
@@ -106,7 +105,6 @@ class Table:
     name: str
     column: str
     column_type: str
-    types: Mapping[str, str]
     keys: tuple[tuple[str, str], ...]
     is_sequence: bool
     never_changes: bool
@@ -127,11 +125,11 @@ class Table:
         return ", ".join(f"t.{_quoted(name)}" for name, _ in self.keys) or "t.ctid"
 
 
-async def find_table(database: Database, schema: str, table: str, column: str) -> Table:
-    """The table, when it can be polled by that column.
+async def check_table(database: Database, schema: str, table: str) -> Sequence[Mapping[str, Any]]:
+    """Its columns, when it is a table.
 
     Raises:
-        BadRequestError: It cannot, or is not there; the field is named.
+        BadRequestError: It is not, or is not there; the field is named.
         DatabaseError: The database did not answer.
     """
     found = await database.read(
@@ -142,6 +140,17 @@ async def find_table(database: Database, schema: str, table: str, column: str) -
         raise _refused("table_name", f"There is no table '{schema}.{table}' in this database.")
     if rows[0]["kind"] not in ("r", "p"):
         raise _refused("table_name", f"'{schema}.{table}' is not a table; name a table, no view.")
+    return rows
+
+
+async def find_table(database: Database, schema: str, table: str, column: str) -> Table:
+    """The table, when it can be polled by that column.
+
+    Raises:
+        BadRequestError: It cannot, or is not there; the field is named.
+        DatabaseError: The database did not answer.
+    """
+    rows = await check_table(database, schema, table)
     by_name = {row["name"]: row for row in rows}
     if column not in by_name:
         raise _refused("poll_column", f"'{schema}.{table}' has no column '{column}'.")
@@ -160,7 +169,6 @@ async def find_table(database: Database, schema: str, table: str, column: str) -
         name=f"{_quoted(schema)}.{_quoted(table)}",
         column=f"t.{_quoted(column)}",
         column_type=polled["type"],
-        types={row["name"]: row["base"] for row in rows},
         keys=tuple((row["name"], row["type"]) for row in keyed),
         is_sequence=bool(polled["is_sequence"]),
         never_changes=bool(polled["is_sequence"]) or polled["key_position"] is not None,

@@ -28,11 +28,6 @@ async def owner(as_: SignIn) -> User:
 
 
 @pytest.fixture
-async def admin(as_: SignIn) -> httpx.AsyncClient:
-    return await as_("admin")
-
-
-@pytest.fixture
 def body(connection: DatabaseConnection, function: Function) -> dict[str, Any]:
     return {
         "name": "items",

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from sinas.kit.ids import uuid7
 from sinas.models import DatabaseConnection, Execution, Function, TriggerType, User
 from sinas.resources.database_triggers import polling, position, repository
-from sinas.resources.database_triggers.polling import look
+from sinas.resources.database_triggers.looking import look
 
 if TYPE_CHECKING:
     from sinas.context import AppContext
@@ -366,7 +366,7 @@ async def test_odd_names_and_types(watch: Watch, source: asyncpg.Connection) -> 
     await source.execute(f"{insert}; {insert}")
     await watched.look()
     rows = [row for given in await watched.inputs() for row in given["rows"]]
-    assert [(row["v:1"], row["n"], row["b"]) for row in rows] == [("1.50", "nan", "ff")] * 2
+    assert [(row["v:1"], row["n"], row["b"]) for row in rows] == [("1.50", "NaN", "ff")] * 2
 
 
 async def test_times_of_the_same_moment(watch: Watch, source: asyncpg.Connection) -> None:

@@ -1,5 +1,6 @@
 """Bookmarks and pauses, without a database."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -7,8 +8,15 @@ from uuid import UUID
 
 import pytest
 
-from sinas.resources.database_triggers.payload import jsonable, payload
-from sinas.resources.database_triggers.position import Bookmark, Pending, backoff
+from sinas.resources.database_triggers.payload import jsonable
+from sinas.resources.database_triggers.position import (
+    Bookmark,
+    LogPosition,
+    Pending,
+    backoff,
+    lsn_of,
+    lsn_text,
+)
 
 
 def test_a_bookmark_is_read_as_it_was_written() -> None:
@@ -44,7 +52,7 @@ def test_pauses_double(failures: int, seconds: int) -> None:
         (date(2026, 1, 2), "2026-01-02"),
         (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
         (b"\x00\xff", "00ff"),
-        (float("inf"), "inf"),
+        (float("inf"), "Infinity"),
         (timedelta(minutes=1), 60.0),
         ([Decimal(1), None, True], ["1", None, True]),
     ],
@@ -53,26 +61,25 @@ def test_values_are_made_json(value: Any, expected: Any) -> None:
     assert jsonable(value) == expected
 
 
-def test_json_columns_are_json() -> None:
-    given = payload(
-        table="a.b",
-        operation="CHANGE",
-        poll_column="c",
-        rows=[{"c": "[1]", "d": "[1]"}],
-        types={"c": "jsonb", "d": "text"},
-        now=datetime(2026, 1, 1, tzinfo=UTC),
-    )
-    assert given["rows"] == [{"c": [1], "d": "[1]"}]
-    assert given["count"] == 1
-
-
 def test_what_only_json_columns_can_hold_does_not_stop_the_trigger() -> None:
-    given = payload(
-        table="a.b",
-        operation="CHANGE",
-        poll_column="c",
-        rows=[{"c": r'{"a\u0000": "\ud800 \ud83d\ude00"}'}],
-        types={"c": "json"},
-        now=datetime(2026, 1, 1, tzinfo=UTC),
-    )
-    assert given["rows"] == [{"c": {"a\ufffd": "\ufffd \U0001f600"}}]
+    value = json.loads(r'{"a\u0000": "\ud800 \ud83d\ude00"}')
+    assert jsonable(value) == {"a\ufffd": "\ufffd \U0001f600"}
+
+
+@pytest.mark.parametrize("text", ["0/0", "0/16B3748", "16/B374D848", "FFFFFFFF/FFFFFFFF"])
+def test_places_in_the_log(text: str) -> None:
+    assert lsn_text(lsn_of(text)) == text
+    position = LogPosition(value=lsn_of(text), ordinal=3, publication=16385)
+    assert LogPosition.load(position.dump()) == position
+
+
+def test_what_is_behind_a_place_in_the_log() -> None:
+    start = LogPosition(publication=1)
+    assert start.is_before(0, 1)
+    at = start.at(100, 2)
+    assert [at.is_before(*each) for each in ((99, 9), (100, 2), (100, 3), (101, 1))] == [
+        False,
+        False,
+        True,
+        True,
+    ]

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
+import httpx
 import pytest
 
 from sinas.cdc import run
 from sinas.models import DatabaseConnection
 from tests.e2e.killing import environ_of
+from tests.resources.database_triggers.conftest import SLOTS
 
 if TYPE_CHECKING:
     from sinas.context import AppContext
     from tests.fixtures.servers import Servers
-    from tests.resources.database_triggers.conftest import Watch, Watched
+    from tests.resources.database_triggers.conftest import Replicate, Watch, Watched
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 30
@@ -100,6 +102,32 @@ async def test_killed_processes_lose_and_double_nothing(
     assert sorted(await watched.rows()) == list(range(1, count + 1))
 
 
+async def test_killed_processes_lose_and_double_nothing_of_the_log(
+    replicate: Replicate, log: asyncpg.Connection, processes: Processes
+) -> None:
+    """As above, with transactions larger than a batch, of which rows are deleted, too."""
+    watched = await replicate(batch_size=3, poll_interval_seconds=1)
+    processes.start()
+    victim = processes.start()
+    expected: list[tuple[str, int]] = []
+    for start in (1, 201):
+        before = len(await watched.rows())
+        await log.execute("INSERT INTO items (name) SELECT 'x' FROM generate_series(1, 200)")
+        await log.execute("DELETE FROM items WHERE id % 2 = 0")
+        expected += [("INSERT", number) for number in range(start, start + 200)]
+        expected += [("DELETE", number) for number in range(start + 1, start + 200, 2)]
+        await reported(watched, before + 1)
+        processes.kill(victim)
+        victim = processes.start()
+    await reported(watched, len(expected))
+    found = [
+        (operation, row["id"])
+        for given in await watched.inputs()
+        for operation, row in zip(given["operations"], given["rows"], strict=True)
+    ]
+    assert found == expected
+
+
 async def test_what_a_dead_process_had_is_taken_over(
     watch: Watch, source: asyncpg.Connection, processes: Processes, context: AppContext
 ) -> None:
@@ -133,6 +161,21 @@ async def test_one_database_that_is_down_stops_no_other_trigger(
         await until(told)
         task.cancel()
     assert "no table" in str((await down.row()).error_message)
+
+
+async def test_the_process_drops_slots_that_nobody_uses(
+    replicate: Replicate, admin: httpx.AsyncClient, log: asyncpg.Connection, context: AppContext
+) -> None:
+    watched = await replicate()
+    assert (await admin.delete(f"/api/v1/database-triggers/{watched.id}")).status_code == 204
+
+    async def dropped() -> bool:
+        return await log.fetchval(f"SELECT count(*) FROM {SLOTS}") == 0  # type: ignore[no-any-return]
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(run(context))
+        await until(dropped)
+        task.cancel()
 
 
 async def test_connections_that_the_server_cuts(

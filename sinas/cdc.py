@@ -66,10 +66,13 @@ async def _due(
     """What is to be looked at now, and how long to sleep then."""
     if limit <= 0:
         return [], _SHORTEST_PAUSE_SECONDS
+    due: list[DatabaseTrigger] = []
     try:
-        async with context.unit() as unit:
-            due = list(await repository.take_due(unit.session, process, limit))
-            seconds = await repository.seconds_to_next(unit.session)
+        seconds = await repository.seconds_to_next(context.direct)
+        if seconds is not None and seconds <= 0:
+            async with context.unit() as unit:
+                due = list(await repository.take_due(unit.session, process, limit))
+            seconds = await repository.seconds_to_next(context.direct)
     except Exception:
         # Our own database is away; it is asked again.
         log.exception("cdc.take_failed")

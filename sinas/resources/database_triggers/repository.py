@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import override
 
 from sinas.crud.repository import Repository
+from sinas.db.direct import DirectStatements, Statement
 from sinas.kit.json_types import JsonObject
 from sinas.models import DatabaseTrigger
 
@@ -84,13 +85,18 @@ async def take_due(session: AsyncSession, process: UUID, limit: int) -> Sequence
     return taken.all()
 
 
-async def seconds_to_next(session: AsyncSession) -> float | None:
-    """Until one more is due and nobody's; None where no trigger is active."""
-    at = func.min(func.greatest(DatabaseTrigger.next_poll_at, DatabaseTrigger.lease_until))
-    statement = select(func.extract("epoch", at - func.clock_timestamp())).where(
+_at = func.min(func.greatest(DatabaseTrigger.next_poll_at, DatabaseTrigger.lease_until))
+# Raw: an idle process asks nothing else, every second.
+_NEXT = Statement(
+    select(func.extract("epoch", _at - func.clock_timestamp()).label("seconds")).where(
         DatabaseTrigger.is_active
     )
-    seconds = await session.scalar(statement)
+)
+
+
+async def seconds_to_next(direct: DirectStatements) -> float | None:
+    """Until one more is due and nobody's; None where no trigger is active."""
+    seconds = (await direct.one(_NEXT, {}))["seconds"]
     return None if seconds is None else float(seconds)
 
 

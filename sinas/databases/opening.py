@@ -11,6 +11,7 @@ _Open: TypeAlias = Callable[[DatabaseTarget], Coroutine[Any, Any, Database]]
 # By type: the module whose `open_database` connects, and the extra that its library is in.
 _DRIVERS: Final[dict[str, tuple[str, str]]] = {
     "postgresql": ("sinas.databases.postgresql", ""),
+    "mysql": ("sinas.databases.mysql", "mysql"),
 }
 
 

@@ -157,8 +157,8 @@ def _comment_end(sql: str, at: int, dialect: Dialect) -> int | None:
     two = sql[at : at + 2]
     if two == "/*":
         return _block_end(sql, at) if dialect == "postgresql" else _end(_BLOCK, sql, at)
-    # MySQL wants a space after it: `1--1` is arithmetic there.
-    dashes = two == "--" and (dialect != "mysql" or sql[at + 2 : at + 3] in ("", " ", "\t", "\n"))
+    # MySQL wants a space or a control character after it: `1--1` is arithmetic there.
+    dashes = two == "--" and (dialect != "mysql" or not " " < sql[at + 2 : at + 3] != "\x7f")
     slashes = two == "//" and dialect == "snowflake"
     hash_sign = sql[at] == "#" and (
         dialect == "mysql" or (dialect == "clickhouse" and two in ("# ", "#!"))

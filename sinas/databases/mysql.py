@@ -151,8 +151,6 @@ class MySQLDatabase:
             raise StatementError(
                 f"The result is larger than {MAX_RESULT_BYTES // 2**20} MB; select less."
             ) from error
-        except UnicodeEncodeError as error:
-            raise StatementError("The statement holds half a surrogate pair.") from error
         except MySQLError as error:
             raise self._translated(error, limits) from error
 
@@ -198,9 +196,12 @@ async def _check_read(connection: Connection, sql: str, text: str) -> None:
     """
     if _LOOKS.match(text):
         return
+    if not await connection.gives_rows(text):
+        raise ReadOnlyError("What gives no rows, as this does, cannot be run: this only reads.")
+    # CHECK TABLE and its like give some.
     first = parse(sql, "mysql").words[0]
-    if first not in _READS or not await connection.gives_rows(text):
-        raise ReadOnlyError(f"A {first.upper()} that gives no rows cannot be run: this only reads.")
+    if first not in _READS:
+        raise ReadOnlyError(f"{first.upper()} cannot be run: this only reads.")
 
 
 async def _changed(connection: Connection, text: str, limits: Limits) -> Result:

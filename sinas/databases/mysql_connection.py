@@ -92,6 +92,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
         self.facts: dict[str, str] = {}
         self.number = 0
         self.is_running = False
+        self._is_cut = False
         self._needs_tls = target.ssl_mode in _ENCRYPTED
         self._allowed_bytes = _GREETING_BYTES
 
@@ -110,6 +111,7 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
 
     def cut(self) -> None:
         """Close at once. Not `close`: TLS would first read what the server still sends."""
+        self._is_cut = True
         if self._writer is not None:
             self._writer.transport.abort()
         self.close()
@@ -179,10 +181,8 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
     def _stopping(self) -> Iterator[None]:
         try:
             yield
-        except ResultTooLargeError:
-            raise
         except MySQLError:
-            self.is_running = False
+            self.is_running = self._is_cut
             raise
 
     async def _understood(self, work: Awaitable[T]) -> T:

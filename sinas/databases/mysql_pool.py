@@ -86,11 +86,9 @@ class Pool:
                 await asyncio.shield(ended)
 
     async def aclose(self) -> None:
-        """Close all, and stop what runs."""
+        """Close all; who uses one meanwhile stops, on the server too, what runs."""
         self._is_closed = True
-        for connection in list(self._used):
-            if connection.is_running:
-                self._begin(self._stop(connection))
+        for connection in self._used:
             connection.cut()
         while self._idle:
             self._idle.pop()[1].cut()

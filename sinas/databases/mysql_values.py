@@ -25,8 +25,12 @@ def written(sql: str, values: Mapping[str, Any]) -> str:
     """A statement with its values; a missing one is NULL.
 
     Raises:
-        StatementError: A value cannot be one; the parameter is named.
+        StatementError: A value cannot be one; the parameter is named. Or the text cannot be sent.
     """
+    try:
+        sql.encode()
+    except UnicodeEncodeError:
+        raise StatementError("The statement holds half a surrogate pair.") from None
     return parse(sql, "mysql").written(lambda name: literal(name, values.get(name)))
 
 

@@ -225,6 +225,9 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
     async def _process_auth(self, plugin_name: bytes, auth_packet: Any) -> Any:
         if not self._secure:
             self._refuse_clear(plugin_name.decode("ascii", "replace"))
+        # aiomysql takes the end of the packet for a part of the salt, so that a server that has
+        # seen the password before does not know it again.
+        auth_packet._data = auth_packet._data.removesuffix(b"\0")
         return await super()._process_auth(plugin_name, auth_packet)
 
     def _refuse_clear(self, plugin: str) -> None:

@@ -404,6 +404,13 @@ async def test_changes_stand_or_fall_together(database: Database) -> None:
     assert await value(database, "(SELECT count(*) FROM probe)") == 2
 
 
+async def test_the_server_takes_one_statement_at_a_time(database: Database) -> None:
+    """Also where our parser takes the second one for a comment."""
+    with pytest.raises(StatementError, match="SQL syntax"):
+        await write(database, "INSERT INTO probe (a) VALUES (1) /*! ; DROP TABLE plain */")
+    assert await value(database, "(SELECT count(*) FROM probe) + (SELECT count(*) FROM plain)") == 0
+
+
 async def test_what_was_changed_is_counted(database: Database) -> None:
     few = Limits(rows=2, seconds=5)
     done = await database.write(

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.mariadb
 
 LIMITS = Limits(rows=100, seconds=10)
+# Not SLEEP: that looks every few seconds whether its client is still there.
+_ENDLESS = "BENCHMARK(1000000000000, MD5('x'))"
 
 
 @asynccontextmanager
@@ -290,6 +292,15 @@ async def test_moments_are_utc_whatever_the_server_says(database: Database) -> N
     assert await value(database, "@@time_zone") == "+00:00"
 
 
+async def test_a_client_that_is_cut_off_holds_its_locks_for_a_minute(database: Database) -> None:
+    assert await value(database, "@@wait_timeout") == 60
+
+
+async def test_texts_are_not_cut_where_they_are_joined(database: Database) -> None:
+    joined = "SELECT length(group_concat(repeat('x', 1000))) AS n FROM seq_1_to_3000"
+    assert await rows(database, joined) == [{"n": 3_002_999}]
+
+
 async def test_a_parameter_finds_its_index(database: Database) -> None:
     await write(database, "CREATE OR REPLACE TABLE probe (a varchar(9), n int, KEY (a), KEY (n))")
     await write(database, "INSERT INTO probe SELECT seq, seq FROM seq_1_to_500")
@@ -311,6 +322,14 @@ async def test_the_limit_of_rows_is_kept_without_reading_on(mariadb: MariaDB, ta
         assert ([row[0] for row in found.rows], found.is_cut) == ([1, 2, 3], True)
         assert await rows(database, "SELECT 1 AS one") == [{"one": 1}]
         assert await running(database, "seq_1_to_10000000") == 0
+
+
+async def test_a_connection_outlives_a_result_that_was_cut(mariadb: MariaDB) -> None:
+    """The server was asked for no more; else the rest would have to be read, or given up."""
+    async with opened(mariadb, max_pool_size=1) as database:
+        before = await number(database)
+        await database.read(Statement("SELECT seq FROM seq_1_to_10000000"), Limits(rows=3))
+        assert await number(database) == before
 
 
 async def test_as_many_rows_as_asked_for_are_not_cut(database: Database) -> None:
@@ -369,9 +388,9 @@ async def test_a_cancelled_statement_stops_on_the_server(database: Database, is_
     mark = str(uuid4())
     limits = Limits(seconds=30)
     if is_read:
-        run = database.read(Statement(f"SELECT SLEEP(29), '{mark}'"), limits)
+        run = database.read(Statement(f"SELECT {_ENDLESS}, '{mark}'"), limits)
     else:
-        run = database.write([Statement(f"INSERT INTO probe SELECT SLEEP(29), '{mark}'")], limits)
+        run = database.write([Statement(f"INSERT INTO probe SELECT {_ENDLESS}, '{mark}'")], limits)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(run)
         await until_running(database, mark, 1)
@@ -382,7 +401,7 @@ async def test_a_cancelled_statement_stops_on_the_server(database: Database, is_
 async def test_closing_stops_what_runs(mariadb: MariaDB, database: Database) -> None:
     mark = str(uuid4())
     async with opened(mariadb) as other:
-        task = asyncio.ensure_future(rows(other, f"SELECT SLEEP(28), '{mark}'"))
+        task = asyncio.ensure_future(rows(other, f"SELECT {_ENDLESS}, '{mark}'"))
         await until_running(database, mark, 1)
     with pytest.raises(UnreachableError):
         await task
@@ -402,13 +421,6 @@ async def test_changes_stand_or_fall_together(database: Database) -> None:
     assert await value(database, "(SELECT count(*) FROM probe)") == 0
     await write(database, insert, insert)
     assert await value(database, "(SELECT count(*) FROM probe)") == 2
-
-
-async def test_the_server_takes_one_statement_at_a_time(database: Database) -> None:
-    """Also where our parser takes the second one for a comment."""
-    with pytest.raises(StatementError, match="SQL syntax"):
-        await write(database, "INSERT INTO probe (a) VALUES (1) /*! ; DROP TABLE plain */")
-    assert await value(database, "(SELECT count(*) FROM probe) + (SELECT count(*) FROM plain)") == 0
 
 
 async def test_what_was_changed_is_counted(database: Database) -> None:

@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from pymysql._auth import scramble_caching_sha2
+from pymysql.constants import CLIENT
 
 from sinas.databases.base import DatabaseError, Limits, Statement, UnreachableError
 from sinas.databases.opening import open_database
@@ -114,6 +115,20 @@ async def test_what_is_no_mysql_server_says_so(greeting: bytes) -> None:
         wire.writer.write_eof()
 
     await refusal(other)
+
+
+async def test_neither_several_statements_nor_local_files_are_asked_for() -> None:
+    async def honest(wire: Wire) -> None:
+        wire.greet("mysql_native_password")
+        await wire.receive()
+        wire.send(OK)
+        await wire.answer(lambda _: None)
+
+    async with scripted(honest) as (target, wires):
+        await (await open_database(target)).aclose()
+    asked = int.from_bytes(wires[0].received[4:8], "little")
+    assert asked & CLIENT.PROTOCOL_41
+    assert not asked & (CLIENT.MULTI_STATEMENTS | CLIENT.LOCAL_FILES)
 
 
 async def test_a_server_cannot_read_files_of_this_machine() -> None:

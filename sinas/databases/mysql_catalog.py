@@ -11,8 +11,8 @@ WHERE schema_name NOT IN ('information_schema', 'performance_schema', 'mysql', '
 ORDER BY schema_name"""
 _TABLES: Final = """
 SELECT table_name AS table_name, table_type AS table_type,
-  coalesce(table_rows, 0) AS estimated_rows,
-  coalesce(data_length, 0) + coalesce(index_length, 0) AS size_bytes
+  cast(coalesce(table_rows, 0) AS unsigned) AS estimated_rows,
+  cast(coalesce(data_length, 0) + coalesce(index_length, 0) AS unsigned) AS size_bytes
 FROM information_schema.tables
 WHERE table_schema = :schema AND table_type <> 'SEQUENCE'
 ORDER BY table_name"""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast, get_args
 
 Dialect: TypeAlias = Literal["postgresql", "mysql", "clickhouse", "snowflake"]
 
@@ -28,6 +28,12 @@ _NESTING = re.compile(r"/\*|\*/")
 _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$", re.UNICODE)
 # After these, a colon belongs to what is before it.
 _CLOSING = re.compile(r"[\w$)\]}'\"`:]", re.UNICODE)
+
+
+def dialect_of(connection_type: str) -> Dialect:
+    """How the databases of a connection's type read a statement."""
+    known = connection_type in get_args(Dialect)
+    return cast(Dialect, connection_type) if known else "postgresql"
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,6 +309,11 @@ async def test_a_parameter_finds_its_index(database: Database) -> None:
         assert plan["key"] == column
 
 
+async def test_a_list_is_looked_into_as_json(database: Database) -> None:
+    found = "SELECT seq FROM seq_1_to_9 WHERE JSON_CONTAINS(:ids, CAST(seq AS CHAR))"
+    assert await rows(database, found, ids=[2, 7, 70]) == [{"seq": 2}, {"seq": 7}]
+
+
 async def test_columns_of_one_name_are_told_apart(database: Database) -> None:
     assert await rows(database, "SELECT 1 AS a, 2 AS a") == [{"a": 1, "a_2": 2}]
 

@@ -13,7 +13,7 @@ from pymysql.constants import CLIENT, COMMAND
 from sinas.databases.base import DatabaseTarget
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 SALT = b"12345678901234567890"
 # Longer than the salt.
@@ -43,6 +43,12 @@ class Wire:
         self.received += header + payload
         return payload
 
+    async def let_in(self) -> None:
+        """Whoever it is."""
+        self.greet("mysql_native_password")
+        await self.receive()
+        self.send(OK)
+
     def greet(self, plugin: str) -> None:
         """Without TLS among what it can do."""
         able = (CLIENT.CAPABILITIES & ~CLIENT.SSL) & 0xFFFFFFFF
@@ -59,14 +65,22 @@ class Wire:
             + b"\0"
         )
 
-    async def answer(self, special: Callable[[bytes], bytes | None]) -> None:
-        """Every command: with what `special` says, else as if there were no rows anywhere."""
+    async def answer(
+        self,
+        special: Callable[[bytes], bytes | None] = lambda _: None,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        """Every command: with what `special` says, else as if there were no rows anywhere.
+
+        `facts` are the server's variables.
+        """
         while True:
             command = await self.receive()
             if (given := special(command)) is not None:
                 self.send(given)
             elif command.startswith(b"\x03SHOW"):
-                for packet in (b"\x02", _TEXT_COLUMN, _TEXT_COLUMN, _EOF, _EOF):
+                rows = [_text(name) + _text(value) for name, value in (facts or {}).items()]
+                for packet in (b"\x02", _TEXT_COLUMN, _TEXT_COLUMN, _EOF, *rows, _EOF):
                     self.send(packet)
             elif command[0] == COMMAND.COM_STMT_PREPARE:
                 self.send(b"\x00" + struct.pack("<IHHBH", 1, 1, 0, 0, 0))
@@ -74,6 +88,10 @@ class Wire:
                 self.send(_EOF)
             elif command[0] != COMMAND.COM_STMT_CLOSE:
                 self.send(OK)
+
+
+def _text(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode()
 
 
 @asynccontextmanager

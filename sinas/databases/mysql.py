@@ -5,6 +5,7 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from pymysql.err import InterfaceError, MySQLError
@@ -44,9 +45,12 @@ _READ_ONLY: Final = 1792
 _TOO_LONG: Final = frozenset({1317, 1969, 3024})
 # Too many connections, shut down, connection killed, gone, lost, out of step, idle too long.
 _LOST: Final = frozenset({1040, 1053, 1927, 2006, 2013, 2014, 4031})
-_READS: Final = frozenset({"select", "with", "values", "table"})
+_READS: Final = frozenset(
+    {"select", "with", "values", "table", "show", "describe", "desc", "explain"}
+)
 # By their first letters, so that nothing else can be meant: MySQL prepares them without columns.
 _LOOKS: Final = re.compile(r"[ \t\r\n]*(?:SHOW|DESCRIBE|DESC|EXPLAIN)\b", re.IGNORECASE)
+_MAX_GRANTS: Final = 1000
 _GRANTED: Final = re.compile(r"GRANT (?P<rights>.+?) ON \*\.\* TO ")
 _MIGHTY: Final = frozenset({"ALL PRIVILEGES", "FILE", "SUPER"})
 
@@ -77,6 +81,8 @@ class MySQLDatabase:
 
     async def check(self, limits: Limits) -> str | None:
         """Whether the role can reach the server's files."""
+        # One for each database it has rights on.
+        limits = replace(limits, rows=_MAX_GRANTS)
         found = await self.read(Statement("SHOW GRANTS"), limits)
         if any(_is_mighty(str(row[0])) for row in found.rows):
             return (
@@ -101,8 +107,7 @@ class MySQLDatabase:
             cursor = await connection.run(text)
             rows = await connection.fetched(cursor, limits.rows + 1)
             if len(rows) > limits.rows:
-                # To have seen the end, where it is the end.
-                await connection.fetched(cursor, 1)
+                await connection.look_for_end(cursor)
             return Result(
                 columns=_columns(cursor),
                 rows=rows[: limits.rows],

@@ -11,7 +11,7 @@ import os
 import ssl
 import struct
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import aiomysql
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 MAX_RESULT_BYTES: Final = 32 * 2**20
 _CONNECT_SECONDS: Final = 10.0
+_END_SECONDS: Final = 0.2
 _GREETING_BYTES: Final = 2**20
 _RESET_CONNECTION: Final = 0x1F
 # With them, a server learns the password itself.
@@ -159,8 +160,17 @@ class Connection(aiomysql.Connection):  # type: ignore[misc]
 
     async def next_set(self, cursor: Any) -> bool:
         """Go on to what a procedure gave next, if there is something."""
+        self.is_running = True
         with self._stopping():
-            return bool(await self._understood(cursor.nextset()))
+            is_more = bool(await self._understood(cursor.nextset()))
+        self.is_running = False
+        return is_more
+
+    async def look_for_end(self, cursor: Any) -> None:
+        """See whether a result ends here; where that is not known in a moment, it does not."""
+        with suppress(TimeoutError, MySQLError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self.fetched(cursor, 1)
 
     async def command(self, sql: str) -> None:
         """Run a statement of our own that has no result."""

@@ -121,6 +121,7 @@ async def test_a_read_changes_nothing(mariadb: MariaDB, database: Database, sql:
         "WITH x AS (SELECT 1) SELECT * FROM x",
         "VALUES (1), (2)",
         "SHOW TABLES",
+        "# listed\nSHOW TABLES",
         "DESCRIBE probe",
         "EXPLAIN SELECT * FROM probe",
     ],
@@ -327,6 +328,14 @@ async def test_the_limit_of_rows_is_kept_without_reading_on(mariadb: MariaDB, ta
         assert ([row[0] for row in found.rows], found.is_cut) == ([1, 2, 3], True)
         assert await rows(database, "SELECT 1 AS one") == [{"one": 1}]
         assert await running(database, "seq_1_to_10000000") == 0
+
+
+async def test_rows_that_are_there_are_not_lost_to_one_that_is_not(database: Database) -> None:
+    # So long that the server does not keep them for the next ones.
+    long = "repeat('x', 40000)"
+    sql = f"SELECT seq, {long}, IF(seq > 4, SLEEP(30), 0) FROM seq_1_to_9 LIMIT 8"
+    found = await database.read(Statement(sql), Limits(rows=3, seconds=10))
+    assert ([row[0] for row in found.rows], found.is_cut) == ([1, 2, 3], True)
 
 
 async def test_a_connection_outlives_a_result_that_was_cut(mariadb: MariaDB) -> None:
@@ -589,7 +598,7 @@ async def test_a_role_that_reaches_files_is_told(
     mariadb: MariaDB, role: str, is_warned: bool
 ) -> None:
     async with opened(mariadb, username=role) as database:
-        said = await database.check(LIMITS)
+        said = await database.check(Limits(rows=1))
     assert ("FILE" in (said or "")) is is_warned
 
 

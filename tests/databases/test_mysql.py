@@ -25,6 +25,7 @@ from tests.support.mariadb import PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from sinas.databases.base import Database, Result
     from tests.support.mariadb import MariaDB
@@ -91,8 +92,8 @@ async def value(database: Database, sql: str, **parameters: Any) -> Any:
         "--\rSELECT\nCALL writes()",
         "SHOW; CALL writes()",
         "SELECT 1 INTO @here",
-        "SELECT 1 INTO OUTFILE '/tmp/sinas-never'",
-        "WITH x AS (SELECT 1) SELECT * FROM x INTO DUMPFILE '/tmp/sinas-never'",
+        "SELECT 1 INTO OUTFILE '{file}'",
+        "WITH x AS (SELECT 1) SELECT * FROM x INTO DUMPFILE '{file}'",
         "BEGIN NOT ATOMIC COMMIT; INSERT INTO probe VALUES (1, 'x'); END",
         "SET STATEMENT max_statement_time = 0 FOR CALL writes()",
         "EXECUTE IMMEDIATE 'CALL writes()'",
@@ -103,10 +104,14 @@ async def value(database: Database, sql: str, **parameters: Any) -> Any:
         "LOAD DATA LOCAL INFILE '/etc/hostname' INTO TABLE probe",
     ],
 )
-async def test_a_read_changes_nothing(mariadb: MariaDB, database: Database, sql: str) -> None:
+async def test_a_read_changes_nothing(
+    mariadb: MariaDB, database: Database, tmp_path: Path, sql: str
+) -> None:
+    file = tmp_path / "written"
     async with opened(mariadb, username="mighty") as mighty:
         with pytest.raises(StatementError):
-            await mighty.read(Statement(sql), LIMITS)
+            await mighty.read(Statement(sql.replace("{file}", str(file))), LIMITS)
+    assert not file.exists()
     count = "(SELECT count(*) FROM probe) + (SELECT count(*) FROM plain)"
     assert await value(database, count) == 0
     tables = await rows(database, database.catalog.tables, schema="shop")

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fixtures.configuration import forget_environment
 from tests.fixtures.servers import RUN, Run, drop_template
+from tests.support import mariadb
 
 pytest_plugins = [
     "tests.fixtures.state",
@@ -16,6 +17,7 @@ pytest_plugins = [
     "tests.fixtures.client",
     "tests.fixtures.clickhouse",
     "tests.fixtures.work",
+    "tests.fixtures.mariadb",
 ]
 
 
@@ -56,26 +58,38 @@ def _docker_answers() -> bool:
     return True
 
 
+# What tests of a mark need of the machine: whether it is there, what is missing if not, and the
+# variable that makes that a failure.
+_NEEDS = {
+    "docker": (
+        _docker_answers,
+        "no Docker engine answers (set DOCKER_HOST, or start one)",
+        "SINAS_REQUIRE_DOCKER",
+    ),
+    "mariadb": (
+        lambda: mariadb.program() is not None,
+        "no mariadbd is installed (mariadb-server-core in Debian)",
+        "SINAS_REQUIRE_MARIADB",
+    ),
+}
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked `docker` need an engine; with SINAS_REQUIRE_DOCKER=1 its absence fails them."""
-    if item.get_closest_marker("docker") is None or _docker_answers():
-        return
-    reason = "no Docker engine answers (set DOCKER_HOST, or start one)"
-    if os.getenv("SINAS_REQUIRE_DOCKER") == "1":
-        pytest.fail(f"SINAS_REQUIRE_DOCKER=1, but {reason}", pytrace=False)
-    pytest.skip(reason)
+    """Skip what the machine has not got; with SINAS_REQUIRE_… set to 1, fail it."""
+    for mark, (is_there, reason, variable) in _NEEDS.items():
+        if item.get_closest_marker(mark) is None or is_there():
+            continue
+        if os.getenv(variable) == "1":
+            pytest.fail(f"{variable}=1, but {reason}", pytrace=False)
+        pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    skipped = [
-        report
-        for report in terminalreporter.stats.get("skipped", [])
-        if "no Docker engine" in str(report.longrepr)
-    ]
-    if skipped:
-        terminalreporter.section("NOT TESTED: containers", red=True, bold=True)
-        terminalreporter.line(
-            f"{len(skipped)} tests need a Docker engine and were skipped. "
-            "SINAS_REQUIRE_DOCKER=1 makes them fail instead.",
-            red=True,
-        )
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
+    for mark, (_, reason, variable) in _NEEDS.items():
+        if count := sum(reason in each for each in skipped):
+            terminalreporter.section(f"NOT TESTED: {mark}", red=True, bold=True)
+            terminalreporter.line(
+                f"{count} tests were skipped: {reason}. {variable}=1 makes them fail instead.",
+                red=True,
+            )

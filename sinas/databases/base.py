@@ -104,6 +104,8 @@ class Catalog:
             `ref_table`, `ref_columns` (`:schema`, `:table`).
         indexes: `index_name`, `definition` (`:schema`, `:table`).
         views: `view_name`, `view_definition` (`:schema`).
+        json_columns: Those whose values come as JSON texts, where the database has no lists or no
+            booleans.
     """
 
     own_schema: str
@@ -113,6 +115,7 @@ class Catalog:
     constraints: str | None
     indexes: str | None
     views: str
+    json_columns: frozenset[str] = frozenset()
 
 
 class Database(Protocol):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast, get_args
 
 Dialect: TypeAlias = Literal["postgresql", "mysql", "clickhouse", "snowflake"]
 
@@ -31,6 +31,12 @@ _DOLLAR = re.compile(r"\$(?:[^\W\d]\w*)?\$", re.UNICODE)
 _CLOSING = re.compile(r"[\w$)\]}'\"`:.]", re.UNICODE)
 _CURLY = {"\u2018": "\u2019", "\u201c": "\u201d"}
 _TYPED = re.compile(r"\{\s*[A-Za-z_]\w*\s*:[^{}]*\}")
+
+
+def dialect_of(connection_type: str) -> Dialect:
+    """How the databases of a connection's type read a statement."""
+    known = connection_type in get_args(Dialect)
+    return cast(Dialect, connection_type) if known else "postgresql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +196,8 @@ def _comment_end(sql: str, at: int, dialect: Dialect) -> int | None:
     if two == "/*":
         nests = dialect in ("postgresql", "clickhouse")
         return _block_end(sql, at) if nests else _end(_BLOCK, sql, at)
-    # MySQL wants a space after it: `1--1` is arithmetic there.
-    dashes = two == "--" and (dialect != "mysql" or sql[at + 2 : at + 3] in ("", " ", "\t", "\n"))
+    # MySQL wants a space or a control character after it: `1--1` is arithmetic there.
+    dashes = two == "--" and (dialect != "mysql" or not " " < sql[at + 2 : at + 3] != "\x7f")
     slashes = two == "//" and dialect in ("snowflake", "clickhouse")
     hash_sign = sql[at] == "#" and (
         dialect == "mysql" or (dialect == "clickhouse" and two in ("# ", "#!"))

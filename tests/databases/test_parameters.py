@@ -4,7 +4,7 @@ import pytest
 
 from sinas.databases.base import StatementError
 from sinas.databases.checks import check_single
-from sinas.databases.parameters import bare, parse
+from sinas.databases.parameters import bare, dialect_of, parse
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,49 @@ def test_clickhouse(sql: str, names: tuple[str, ...]) -> None:
 def test_what_is_left_bare() -> None:
     sql = "SELECT 'a' /* b */, `c` -- d\n, {e:String}, f"
     assert bare(sql, "clickhouse") == "SELECT ''  , ''  \n, '', f"
+
+
+@pytest.mark.parametrize(
+    ("sql", "names"),
+    [
+        ("SELECT :a, :b, :a", ("a", "b", "a")),
+        ("SELECT 'it\\'s :a', 'it''s :b', 'back\\\\', :c", ("c",)),
+        ('SELECT "it\\"s :a", "it""s :b", "back\\\\", :c', ("c",)),
+        ("SELECT `:a`, `back\\`, :b, `x``:c`, :d", ("b", "d")),
+        ("SELECT _utf8mb4'é\\':a', N':b', x'3a', :c", ("c",)),
+        ("SELECT 1 -- :a\n, :b # :c\n, :d /* :e /* */, :f", ("b", "d", "f")),
+        ("SELECT 5--:a, 5-- :b\n, 5--\t:c\n, 5--\r:d\n, 5--\x01:e\n, 5--\x7f:f\n, :g", ("a", "g")),
+        ("SELECT @a := :b, @c:=:d, a$:e, $$ :f $$", ("b", "d", "f")),
+        ("SELECT doc->'$.a:b', doc->>\"$.c :d\", :e", ("e",)),
+        ("SELECT /*! :a */ /*+ :b */ 1, :c", ("c",)),
+        ("SELECT 'never ended :a", ()),
+        ('SELECT "never ended :a\\', ()),
+        ("SELECT `never ended :a", ()),
+        ("SELECT :1, : a, :é, 12:30, x:y", ()),
+    ],
+)
+def test_mysql(sql: str, names: tuple[str, ...]) -> None:
+    assert parse(sql, "mysql").names == names
+
+
+@pytest.mark.parametrize(
+    ("sql", "words", "is_several"),
+    [
+        ("#a\n(select 1); -- b", ("select", ""), False),
+        ("--\rSELECT\nCALL p()", ("call", "p"), False),
+        ("SELECT ';', \";\", `;` /* ; */ # ;", ("select", ""), False),
+        ("SELECT 'a\\'; b'", ("select", ""), False),
+        ("SELECT 'a\\\\'; DROP TABLE b", ("select", "drop"), True),
+    ],
+)
+def test_mysql_statements(sql: str, words: tuple[str, str], is_several: bool) -> None:
+    parsed = parse(sql, "mysql")
+    assert (parsed.words, parsed.is_several) == (words, is_several)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql", "clickhouse", "snowflake"])
+def test_a_type_of_connection_has_a_dialect(kind: str) -> None:
+    assert dialect_of(kind) == kind
 
 
 def test_numbers_are_shared_by_uses_of_one_name() -> None:

@@ -1,5 +1,6 @@
 """What is in a database: schemas, tables, columns, constraints, indexes, views."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -87,4 +88,8 @@ class Browser:
 async def _rows(database: Database, sql: str | None, **parameters: str) -> list[JsonObject]:
     if sql is None:
         return []
-    return json_rows(await database.read(Statement(sql, parameters), _LIMITS))
+    rows = json_rows(await database.read(Statement(sql, parameters), _LIMITS))
+    for row in rows:
+        for name in database.catalog.json_columns & row.keys():
+            row[name] = json.loads(str(row[name]))
+    return rows

@@ -1,6 +1,6 @@
 """SQL of database connections. They have no owner: whoever holds the permission sees all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +38,13 @@ class DatabaseConnectionRepository:
         if for_update:
             statement = statement.with_for_update()
         return await self.session.scalar(statement)
+
+    async def types(self, connection_ids: Iterable[UUID]) -> dict[UUID, str]:
+        """The type of each, those that are there."""
+        statement = select(DatabaseConnection.id, DatabaseConnection.connection_type).where(
+            DatabaseConnection.id.in_(connection_ids), DatabaseConnection.deleted_at.is_(None)
+        )
+        return {row.id: row.connection_type for row in await self.session.execute(statement)}
 
     async def annotations(self, connection_id: UUID) -> Sequence[DatabaseAnnotation]:
         """What is said of its tables; a table before its columns."""

@@ -10,7 +10,7 @@ from sinas.databases.base import SslMode
 from sinas.kit.json_types import JsonObject
 
 # Those without a driver are kept, and refused when they are used.
-ConnectionType = Literal["postgresql", "clickhouse", "snowflake"]
+ConnectionType = Literal["postgresql", "mysql", "clickhouse", "snowflake"]
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]+")
 _MAX_POOL = 100

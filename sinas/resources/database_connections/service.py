@@ -1,6 +1,6 @@
 """Rules of database connections: admins manage them, and passwords only go in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -206,9 +206,11 @@ def found(row: DatabaseConnection | None, name: str) -> DatabaseConnection:
     return row
 
 
-async def is_connection(session: AsyncSession, connection_id: UUID) -> bool:
-    """Whether there is a connection of that id, active or not."""
-    return await DatabaseConnectionRepository(session).by_id(connection_id) is not None
+async def connection_types(
+    session: AsyncSession, connection_ids: Iterable[UUID]
+) -> dict[UUID, str]:
+    """The types of connections, active or not; one that is not there is left out."""
+    return await DatabaseConnectionRepository(session).types(connection_ids)
 
 
 async def connection_target(

@@ -8,11 +8,11 @@ from typing_extensions import override
 
 from sinas.crud.service import CrudService
 from sinas.databases.checks import check_single
-from sinas.databases.parameters import parse
+from sinas.databases.parameters import dialect_of, parse
 from sinas.errors import BadRequestError, FieldError, ForbiddenError, NotFoundError
 from sinas.kit.crypto import Cipher
 from sinas.models import Query
-from sinas.resources.database_connections.service import connection_target, is_connection
+from sinas.resources.database_connections.service import connection_target, connection_types
 from sinas.resources.queries.repository import QueryRepository
 from sinas.resources.queries.running import Prepared
 from sinas.resources.queries.schemas import QueryCreate, QueryUpdate
@@ -50,15 +50,23 @@ class QueryService(CrudService[Query, QueryCreate, QueryUpdate]):
             is_renamed = (namespace, name) != (row.namespace, row.name)
             if is_renamed and not self.principal.can_create("queries", namespace, name):
                 raise ForbiddenError(f"Not authorized to name a query '{namespace}/{name}'.")
-        if "sql" in values:
-            check_single(parse(values["sql"], "postgresql"))
-        if "database_connection_id" in values:
-            connection_id = values["database_connection_id"]
-            if not await is_connection(self.unit.session, connection_id):
-                raise BadRequestError(
-                    "database_connection_id names no database connection.",
-                    [FieldError("database_connection_id", "names no database connection")],
-                )
+        if values.keys() & {"sql", "database_connection_id"}:
+            await self._check_sql(values, row)
+
+    async def _check_sql(self, values: dict[str, Any], row: Query | None) -> None:
+        """As its database reads it, which may be another than before."""
+        now = dict(values)
+        if row is not None:
+            now = {"sql": row.sql, "database_connection_id": row.database_connection_id} | now
+        connection_id = now["database_connection_id"]
+        types = await connection_types(self.unit.session, [connection_id])
+        if "database_connection_id" in values and not types:
+            raise BadRequestError(
+                "database_connection_id names no database connection.",
+                [FieldError("database_connection_id", "names no database connection")],
+            )
+        dialect = dialect_of(types.get(connection_id, ""))
+        check_single(parse(now["sql"], dialect))
 
     @override
     async def delete(self, namespace: str, name: str) -> None:

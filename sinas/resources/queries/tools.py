@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.context import AppContext
-from sinas.databases.parameters import parse
+from sinas.databases.parameters import Dialect, dialect_of, parse
 from sinas.errors import ForbiddenError, InvalidInputError, NotFoundError, SinasError
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.models import Agent, Query, QueryOperation
+from sinas.resources.database_connections.service import connection_types
 from sinas.resources.queries.repository import QueryRepository
 from sinas.resources.queries.running import INJECTED
 from sinas.resources.queries.service import QueryService
@@ -31,26 +32,32 @@ class QueryTools:
     async def offer(
         self, agent: Agent, context: ToolContext, session: AsyncSession
     ) -> Sequence[Tool]:
-        """One tool for each active query the agent enables, by one query."""
+        """One tool for each active query the agent enables, by two statements at most."""
         references = [str(reference) for reference in agent.enabled_queries]
         repository = QueryRepository(session, context.principal)
         tools: dict[str, Tool] = {}
-        for query in await repository.active_matching(references):
+        queries = await repository.active_matching(references)
+        unknown = {each.database_connection_id for each in queries if not each.input_schema}
+        types = await connection_types(session, unknown) if unknown else {}
+        for query in queries:
             key = f"{query.namespace}/{query.name}"
             parameters = configured(agent.query_parameters.get(key), context.agent_input)
             name = fitting(f"query_{query.namespace}__{query.name}", key, taken=tools)
+            dialect = dialect_of(types.get(query.database_connection_id, ""))
             tools[name] = _tool(
-                name, query, parameters, _Run(self._context, context, query, parameters)
+                name, query, dialect, parameters, _Run(self._context, context, query, parameters)
             )
         return tuple(tools.values())
 
 
-def _tool(name: str, query: Query, parameters: ConfiguredParameters, run: "_Run") -> Tool:
+def _tool(
+    name: str, query: Query, dialect: Dialect, parameters: ConfiguredParameters, run: "_Run"
+) -> Tool:
     key = f"{query.namespace}/{query.name}"
     return Tool(
         name=name,
         description=query.description or f"Runs the query {key}.",
-        parameters=_shown(parameters.schema(_schema(query))),
+        parameters=_shown(parameters.schema(_schema(query, dialect))),
         run=run,
         status_key=f"query:{key}",
         status=f"Running query {query.name.replace('_', ' ').strip()}",
@@ -60,11 +67,11 @@ def _tool(name: str, query: Query, parameters: ConfiguredParameters, run: "_Run"
     )
 
 
-def _schema(query: Query) -> JsonObject:
+def _schema(query: Query, dialect: Dialect) -> JsonObject:
     """The query's own, or one that names the parameters of its text."""
     if query.input_schema:
         return {"type": "object"} | query.input_schema
-    names = dict.fromkeys(parse(query.sql, "postgresql").names)
+    names = dict.fromkeys(parse(query.sql, dialect).names)
     properties: dict[str, JsonValue] = {name: {} for name in names}
     return {"type": "object", "properties": properties}
 

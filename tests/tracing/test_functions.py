@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -170,11 +170,11 @@ async def test_an_endpoint_that_is_gone_disturbs_nothing(
         async with tracing.platform("functions", **telemetry) as platform:
             client = await as_("user", live=platform.url)
             await client.post("/functions/default/f/execute", json={})
-            with query_counter() as queries:
-                started = time.perf_counter()
-                answer = await client.post("/functions/default/f/execute", json={})
-                assert answer.json()["status"] == "success"
-                assert time.perf_counter() - started < 2
+            # OpenTelemetry's exporter would try for ten seconds to deliver.
+            async with asyncio.timeout(8):
+                with query_counter() as queries:
+                    answer = await client.post("/functions/default/f/execute", json={})
+            assert answer.json()["status"] == "success"
             # What workers do besides is counted too where it falls into the call.
             counts.append([s for s in queries.statements if "workers" not in s])
     assert len(counts[0]) == len(counts[1]) == len(counts[2])

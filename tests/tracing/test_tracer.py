@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,6 +27,8 @@ from sinas.tracing.spans import (
 from tests.support.otlp_receiver import OtlpReceiver
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+# Seconds. By itself OpenTelemetry's exporter tries for ten to deliver.
+_LESS_THAN_RETRIES = 8
 
 
 @asynccontextmanager
@@ -234,14 +235,10 @@ async def test_an_endpoint_that_fails_is_told_once_and_costs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     receiver.status = status
-    started = time.perf_counter()
-    async with tracing(receiver) as tracer:
+    async with asyncio.timeout(_LESS_THAN_RETRIES), tracing(receiver) as tracer:
         for _ in range(3000):  # more than the queue holds
             with tracer.span(Kind.TURN, "turn"):
                 pass
-        assert time.perf_counter() - started < 2.0
-        closing = time.perf_counter()
-    assert time.perf_counter() - closing < 2.0
     printed = capfd.readouterr()
     # Where it goes depends on whether a test before this one has set up logging.
     said = caplog.text or printed.out + printed.err
@@ -255,9 +252,8 @@ async def test_an_endpoint_that_is_not_there_does_not_hold_the_end_up() -> None:
     tracer = open_tracer(TelemetrySettings(enabled=True, exporter_endpoint=url))
     with tracer.span(Kind.TURN, "turn"):
         pass
-    started = time.perf_counter()
-    await tracer.aclose()
-    assert time.perf_counter() - started < 2.0
+    async with asyncio.timeout(_LESS_THAN_RETRIES):
+        await tracer.aclose()
 
 
 @pytest.mark.parametrize(

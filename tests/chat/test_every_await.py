@@ -3,8 +3,8 @@
 Each case plays turns whose worker is a process that ends, as by `kill -9`, before one of the
 steps of the turn's tasks; another worker goes on. The turn with two tools dies at every step. The
 others, one with a sub-agent and one with hooks and an answer that has to be asked for again, die at
-every twelfth, from a first one that is drawn anew each time, unless SINAS_EVERY_AWAIT=1 asks for
-all of them (minutes more). Then two workers die, one after the
+every twenty-fourth, from a first one that is drawn anew each time, unless SINAS_EVERY_AWAIT=1 asks
+for all of them (minutes more). Then two workers die, one after the
 other, at steps drawn by a seed that a failure names and SINAS_AWAIT_SEED sets.
 """
 
@@ -34,7 +34,8 @@ pytestmark = [pytest.mark.usefixtures("function_worker", "live"), pytest.mark.ti
 PARTS = 4
 EVERY = os.getenv("SINAS_EVERY_AWAIT") == "1"
 SEED = int(os.getenv("SINAS_AWAIT_SEED") or random.SystemRandom().randrange(10**6))
-PAIRS = 8
+PAIRS = 5
+SAMPLE = 24
 FIND = Call("shop__find", '{"seconds": 0}', id="call_0")
 FIND_SLOWLY = Call("shop__find", '{"seconds": 0.05}', id="call_1")
 ASK = Call("call_agent_team__helper", '{"prompt": "help me"}', id="call_1")
@@ -152,8 +153,8 @@ async def test_longer_turns(
     if EVERY:
         await enumerate_steps(stage, part + 1, PARTS)
     else:
-        stride = 12 * PARTS
-        await enumerate_steps(stage, 1 + (SEED + 12 * part) % stride, stride)
+        stride = SAMPLE * PARTS
+        await enumerate_steps(stage, 1 + (SEED + SAMPLE * part) % stride, stride)
 
 
 @pytest.mark.parametrize("setting", [two_tools, a_sub_agent, hooks_and_a_repair])

@@ -93,8 +93,8 @@ async def test_killed_processes_lose_and_double_nothing(
     count = 0
     for _ in range(3):
         before = len(await watched.rows())
-        await source.execute("INSERT INTO items (name) SELECT 'x' FROM generate_series(1, 300)")
-        count += 300
+        await source.execute("INSERT INTO items (name) SELECT 'x' FROM generate_series(1, 150)")
+        count += 150
         await reported(watched, before + 1)
         processes.kill(victim)
         victim = processes.start()
@@ -110,12 +110,12 @@ async def test_killed_processes_lose_and_double_nothing_of_the_log(
     processes.start()
     victim = processes.start()
     expected: list[tuple[str, int]] = []
-    for start in (1, 201):
+    for start in (1, 121):
         before = len(await watched.rows())
-        await log.execute("INSERT INTO items (name) SELECT 'x' FROM generate_series(1, 200)")
+        await log.execute("INSERT INTO items (name) SELECT 'x' FROM generate_series(1, 120)")
         await log.execute("DELETE FROM items WHERE id % 2 = 0")
-        expected += [("INSERT", number) for number in range(start, start + 200)]
-        expected += [("DELETE", number) for number in range(start + 1, start + 200, 2)]
+        expected += [("INSERT", number) for number in range(start, start + 120)]
+        expected += [("DELETE", number) for number in range(start + 1, start + 120, 2)]
         await reported(watched, before + 1)
         processes.kill(victim)
         victim = processes.start()
@@ -133,15 +133,15 @@ async def test_what_a_dead_process_had_is_taken_over(
 ) -> None:
     watched = await watch(batch_size=1)
     first = processes.start()
-    await source.execute("INSERT INTO items (name) SELECT 'x' FROM generate_series(1, 500)")
+    await source.execute("INSERT INTO items (name) SELECT 'x' FROM generate_series(1, 250)")
     await reported(watched, 1)
     processes.kill(first)
     left = await watched.row()
     assert left.lease_owner is not None
-    assert len(await watched.rows()) < 500
+    assert len(await watched.rows()) < 250
     second = processes.start()
-    await reported(watched, 500)
-    assert await watched.rows() == list(range(1, 501))
+    await reported(watched, 250)
+    assert await watched.rows() == list(range(1, 251))
     assert second.poll() is None
 
 

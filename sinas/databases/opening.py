@@ -12,6 +12,7 @@ _Open: TypeAlias = Callable[[DatabaseTarget], Coroutine[Any, Any, Database]]
 _DRIVERS: Final[dict[str, tuple[str, str]]] = {
     "clickhouse": ("sinas.databases.clickhouse", ""),
     "postgresql": ("sinas.databases.postgresql", ""),
+    "snowflake": ("sinas.databases.snowflake", "snowflake"),
 }
 
 

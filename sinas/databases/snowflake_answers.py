@@ -133,7 +133,9 @@ def translated(error: errors.Error, target: DatabaseTarget, limits: Limits) -> D
     if error.errno in _STOPPED:
         return StatementTimeoutError(too_long(limits))
     told = _NUMBERED.sub("", str(error.raw_msg or ""), count=1).strip() or type(error).__name__
-    return StatementError(told) if is_refusal(error) else UnreachableError(unreachable(target, told))
+    return (
+        StatementError(told) if is_refusal(error) else UnreachableError(unreachable(target, told))
+    )
 
 
 def is_refusal(error: BaseException) -> bool:

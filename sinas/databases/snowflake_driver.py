@@ -1,6 +1,7 @@
 """Snowflake's sessions, by the async side of snowflake-connector-python."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -42,6 +43,10 @@ _CLASS: Final = 0xFF00
 
 _CHANGES: Final = frozenset(["insert", "update", "delete", "merge"])
 _LOOKS: Final = frozenset(["select", "with", "show", "describe", "desc", "explain", "call"])
+# Snowflake forgets a session that nobody used for four hours.
+_IDLE_SECONDS: Final = 1800.0
+# Functions that cancel, resume and send belong to these, and are called by SELECT.
+_ACTING: Final = re.compile(r"\bsystem\$(?!typeof\b)", re.IGNORECASE)
 # Files of this machine, which the connector would send or write.
 _FILES: Final = frozenset(["put", "get"])
 _ROLE: Final = Statement("SELECT CURRENT_ROLE()")
@@ -73,7 +78,7 @@ class SnowflakeDatabase:
         self._target = target
         self._login = login_of(target)
         self._slots = asyncio.Semaphore(target.max_pool_size)
-        self._free: list[Any] = []
+        self._free: list[tuple[Any, float]] = []
         self._open: set[Any] = set()
 
     @property
@@ -95,6 +100,8 @@ class SnowflakeDatabase:
     async def read(self, statement: Statement, limits: Limits) -> Result:
         """One statement that the server itself calls one that looks, in a transaction undone."""
         parsed = _parsed(statement)
+        if _ACTING.search(statement.sql):
+            raise ReadOnlyError("SYSTEM$… functions may act: this only reads.")
         sql, values = bound(parsed, statement.parameters)
         async with self.session(limits) as session:
             kind = await statement_kind(session, sql, values)
@@ -133,7 +140,7 @@ class SnowflakeDatabase:
         """
         try:
             async with asyncio.timeout(limits.seconds), self._slots:
-                session = self._free.pop() if self._free else await self._new()
+                session = await self._taken()
                 try:
                     yield session
                 except BaseException as error:
@@ -148,11 +155,18 @@ class SnowflakeDatabase:
 
     async def _leave(self, session: Any, is_kept: bool) -> None:
         if is_kept and session in self._open:
-            self._free.append(session)
+            self._free.append((session, asyncio.get_running_loop().time()))
         else:
             await self._drop(session)
 
-    async def _new(self) -> Any:
+    async def _taken(self) -> Any:
+        """The session that was used last, or a new one."""
+        before = asyncio.get_running_loop().time() - _IDLE_SECONDS
+        while self._free:
+            session, used_at = self._free.pop()
+            if used_at >= before:
+                return session
+            await self._drop(session)
         session = aio.Connection(**self._login)
         await session.connect()
         self._open.add(session)
@@ -163,8 +177,7 @@ class SnowflakeDatabase:
         if session not in self._open:
             return
         self._open.discard(session)
-        if session in self._free:
-            self._free.remove(session)
+        self._free = [each for each in self._free if each[0] is not session]
         with suppress(errors.Error):
             # Shielded: a caller who left must not leave the transaction behind.
             await asyncio.shield(session.close(retry=False))

@@ -11,6 +11,7 @@ another version of the connector:
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import importlib
 import json
@@ -23,7 +24,7 @@ import jwt
 import uvicorn
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fakesnow.dialect import parse_one
-from fakesnow.statement_type import SELECT, statement_type_id
+from fakesnow.statement_type import DDL, SELECT, statement_type_id
 from sqlglot import exp
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -77,6 +78,7 @@ async def query(request: Request) -> Response:
     timer.daemon = True
     timer.start()
     _running[request_id] = session
+    _commit_before_structure(session, body["sqlText"])
     try:
         answer = json.loads((await server.query_request(request)).body)
     finally:
@@ -85,6 +87,13 @@ async def query(request: Request) -> Response:
     if (code := _stopped.pop(request_id, None)) is not None:
         return _refused(code, "SQL execution canceled", "57014")
     return JSONResponse(_as_json(answer))
+
+
+def _commit_before_structure(session: Any, sql: str) -> None:
+    """As Snowflake does; the emulator does so in some sessions alone."""
+    with contextlib.suppress(Exception):
+        if statement_type_id(parse_one(sql)) == DDL:
+            session._duck_conn.commit()
 
 
 def _kind_alone(sql: str) -> int | None:
@@ -115,7 +124,9 @@ async def abort(request: Request) -> Response:
 
 async def seen(request: Request) -> Response:
     """For the tests: what was asked for, and which statements run."""
-    return JSONResponse({"seen": _seen, "running": list(_running), "sessions": len(server.sessions)})
+    return JSONResponse(
+        {"seen": _seen, "running": list(_running), "sessions": len(server.sessions)}
+    )
 
 
 async def user(request: Request) -> Response:
@@ -173,7 +184,9 @@ def _text(value: Any, kind: str) -> str | None:
         case date():
             return str((value - date(1970, 1, 1)).days)
         case time():
-            return f"{value.hour * 3600 + value.minute * 60 + value.second}.{value.microsecond:06d}000"
+            return (
+                f"{value.hour * 3600 + value.minute * 60 + value.second}.{value.microsecond:06d}000"
+            )
         case bytes():
             return value.hex().upper()
         case _:

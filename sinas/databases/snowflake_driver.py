@@ -120,10 +120,12 @@ class SnowflakeDatabase:
         # Temporary tables, procedures: what else may outlive the statement in its session.
         is_plain = all(each.words[0] in _CHANGES for each in parsed)
         result = Result()
-        async with self.session(limits, is_kept=is_plain) as session:
-            async with _transaction(session, "COMMIT", limits):
-                for each, statement in zip(parsed, statements, strict=True):
-                    result = await _changed(session, each, statement, limits)
+        async with (
+            self.session(limits, is_kept=is_plain) as session,
+            _transaction(session, "COMMIT", limits),
+        ):
+            for each, statement in zip(parsed, statements, strict=True):
+                result = await _changed(session, each, statement, limits)
         return result
 
     async def aclose(self) -> None:

@@ -30,6 +30,7 @@ def login_of(target: DatabaseTarget) -> dict[str, Any]:
         "login_timeout": LOGIN_SECONDS,
         "connect_timeout": LOGIN_SECONDS,
         "request_timeout": LOGIN_SECONDS,
+        "retry_max_attempts": 3,
         "logout_error_strategy": "best_effort",
         "logout_total_timeout_seconds": _LOGOUT_SECONDS,
         "server_session_keep_alive": False,

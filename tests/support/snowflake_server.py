@@ -17,7 +17,8 @@ import importlib
 import json
 import sys
 import threading
-from datetime import date, datetime, time, timezone
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 
 import jwt
@@ -25,6 +26,7 @@ import uvicorn
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fakesnow.dialect import parse_one
 from fakesnow.statement_type import DDL, SELECT, statement_type_id
+from snowflake.connector.errors import ProgrammingError
 from sqlglot import exp
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -91,7 +93,7 @@ async def query(request: Request) -> Response:
 
 def _commit_before_structure(session: Any, sql: str) -> None:
     """As Snowflake does; the emulator does so in some sessions alone."""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(ProgrammingError, RuntimeError):
         if statement_type_id(parse_one(sql)) == DDL:
             session._duck_conn.commit()
 
@@ -100,12 +102,12 @@ def _kind_alone(sql: str) -> int | None:
     """For what the emulator would run to describe it."""
     try:
         expression = parse_one(sql)
-    except Exception:
+    except ProgrammingError:
         # The emulator says what is wrong.
         return None
     if isinstance(expression, _DESCRIBED):
         return None
-    return SELECT if isinstance(expression, exp.Query) else statement_type_id(expression)
+    return SELECT if isinstance(expression, exp.Query) else int(statement_type_id(expression))
 
 
 def _stop(request_id: str, code: str) -> None:
@@ -172,14 +174,15 @@ def _texts(table: Any, rowtype: Any) -> bytes:
     ).encode()
 
 
-def _text(value: Any, kind: str) -> str | None:
+def _text(value: Any, kind: str) -> str | None:  # noqa: PLR0911 - one way out for each kind
     match value:
         case None:
             return None
         case bool():
             return "1" if value else "0"
         case datetime():
-            epoch = value.replace(tzinfo=value.tzinfo or timezone.utc).timestamp()
+            since = value.replace(tzinfo=value.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+            epoch = Decimal(since // timedelta(microseconds=1)) / 1_000_000
             return f"{epoch:.9f}" + (" 1440" if kind == "timestamp_tz" else "")
         case date():
             return str((value - date(1970, 1, 1)).days)
@@ -196,7 +199,7 @@ def _text(value: Any, kind: str) -> str | None:
 def serve(port: int) -> None:
     """Serve until the process is ended."""
     # The emulator knows Arrow alone; its rows are taken before they become that.
-    server.to_sf = lambda table, rowtype: _texts(table, rowtype)
+    server.to_sf = _texts
     server.to_ipc = lambda texts: texts
     routes = [
         Route("/session/v1/login-request", login, methods=["POST"]),

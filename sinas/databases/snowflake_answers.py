@@ -27,8 +27,8 @@ _MAX_RESULT_BYTES: Final = 32 * 2**20
 _BATCH_ROWS: Final = 1001
 _HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/snowflake"}
 _EXPIRED: Final = "390112"
-# Cancelled, and past its time.
-_STOPPED: Final = frozenset([604, 630])
+# Past the time limit of the statement, or of its warehouse.
+_STOPPED: Final = 630
 _NUMBERED: Final = re.compile(r"(?:\d{6} \(\w{5}\): )+")
 _REFUSED: Final = (
     errors.ProgrammingError,
@@ -130,7 +130,7 @@ def _size(value: Any) -> int:
 
 def translated(error: errors.Error, target: DatabaseTarget, limits: Limits) -> DatabaseError:
     """The connector's error as ours."""
-    if error.errno in _STOPPED:
+    if error.errno == _STOPPED:
         return StatementTimeoutError(too_long(limits))
     told = _NUMBERED.sub("", str(error.raw_msg or ""), count=1).strip() or type(error).__name__
     return (

@@ -211,6 +211,22 @@ async def test_the_server_keeps_the_time_too(database: Database, snowflake: Snow
     assert sent[-1]["parameters"] == {"STATEMENT_TIMEOUT_IN_SECONDS": 3}
 
 
+async def test_a_limit_of_the_warehouse_stops_it(snowflake: Snowflake) -> None:
+    async with opened(snowflake.target(options=(("warehouse", "BRIEF"),))) as database:
+        with pytest.raises(StatementTimeoutError):
+            await rows(database, SLOW)
+
+
+async def test_a_session_is_renewed(database: Database, snowflake: Snowflake) -> None:
+    await rows(database, "SELECT 1")
+    for run in (rows, write):
+        before = len(await asked(snowflake, "renewal"))
+        await snowflake.expire()
+        await run(database, "SELECT 1")
+        assert len(await asked(snowflake, "renewal")) == before + 1
+    assert await rows(database, "SELECT 1 AS a") == [{"A": 1}]
+
+
 async def test_writes_are_all_or_nothing(database: Database) -> None:
     adding = Statement("INSERT INTO probe VALUES (1, NULL)")
     with pytest.raises(StatementError, match="NOPE"):

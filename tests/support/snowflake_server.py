@@ -41,6 +41,16 @@ _DESCRIBED = (exp.Select, exp.Insert, exp.Update, exp.Delete, exp.Merge)
 _stopped: dict[str, str] = {}
 _running: dict[str, Any] = {}
 _seen: list[dict[str, Any]] = []
+# Tokens: of sessions whose warehouse has a limit of its own, and past their time.
+_brief: set[str] = set()
+_expired: set[str] = set()
+_BRIEF_SECONDS = 0.2
+
+
+_WHY = {
+    "000604": "SQL execution canceled",
+    "000630": "Statement reached its statement or warehouse timeout of 0 second(s) and was canceled.",
+}
 
 
 async def login(request: Request) -> Response:
@@ -51,6 +61,8 @@ async def login(request: Request) -> Response:
         return _refused("390100", "Incorrect username or password was specified.", "08001")
     answer = json.loads((await server.login_request(request)).body)
     answer["data"] |= {"masterToken": "master", "masterValidityInSeconds": 14400}
+    if request.query_params.get("warehouse") == "BRIEF":
+        _brief.add(answer["data"]["token"])
     answer["data"] |= {"validityInSeconds": 3600, "sessionId": len(_seen)}
     return JSONResponse(answer)
 
@@ -72,10 +84,15 @@ async def query(request: Request) -> Response:
     body = await _body(request)
     request_id = request.query_params["requestId"]
     _seen.append({"kind": "query", "id": request_id, **body})
+    token = server.to_token(request)
+    if token in _expired:
+        return _refused("390112", "Your session has expired. Please login again.", "08001")
     if body.get("describeOnly") and (kind := _kind_alone(body["sqlText"])) is not None:
         return JSONResponse({"success": True, "data": {"statementTypeId": kind, "rowtype": []}})
-    session = server.sessions.get(server.to_token(request))
+    session = server.sessions.get(token)
     seconds = (body.get("parameters") or {}).get("STATEMENT_TIMEOUT_IN_SECONDS")
+    if token in _brief:
+        seconds = _BRIEF_SECONDS
     timer = threading.Timer(float(seconds or 3600), _stop, (request_id, "000630"))
     timer.daemon = True
     timer.start()
@@ -87,7 +104,7 @@ async def query(request: Request) -> Response:
         timer.cancel()
         del _running[request_id]
     if (code := _stopped.pop(request_id, None)) is not None:
-        return _refused(code, "SQL execution canceled", "57014")
+        return _refused(code, _WHY[code], "57014")
     return JSONResponse(_as_json(answer))
 
 
@@ -122,6 +139,24 @@ async def abort(request: Request) -> Response:
     _seen.append({"kind": "abort", **body})
     _stop(body["requestId"], "000604")
     return JSONResponse({"success": True, "data": None})
+
+
+async def renew(request: Request) -> Response:
+    """Another token for a session whose own has expired."""
+    old = (await _body(request))["oldSessionToken"]
+    _expired.discard(old)
+    token = f"{old}-renewed"
+    server.sessions[token] = server.sessions.pop(old)
+    data = {"sessionToken": token, "masterToken": "master", "sessionId": len(_seen)}
+    data |= {"validityInSecondsST": 3600, "validityInSecondsMT": 14400}
+    _seen.append({"kind": "renewal"})
+    return JSONResponse({"success": True, "data": data})
+
+
+async def expire(request: Request) -> Response:
+    """For the tests: let every session's token be past its time."""
+    _expired.update(server.sessions)
+    return Response()
 
 
 async def seen(request: Request) -> Response:
@@ -206,7 +241,9 @@ def serve(port: int) -> None:
         Route("/queries/v1/query-request", query, methods=["POST"]),
         Route("/queries/v1/abort-request", abort, methods=["POST"]),
         Route("/session", server.session, methods=["POST"]),
+        Route("/session/token-request", renew, methods=["POST"]),
         Route("/seen", seen),
+        Route("/expire", expire, methods=["PUT"]),
         Route("/users/{name}", user, methods=["PUT"]),
         Route("/{path:path}", other, methods=["GET", "POST", "PUT"]),
     ]

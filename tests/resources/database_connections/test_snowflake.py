@@ -32,7 +32,7 @@ NEW: dict[str, Any] = {
 }
 TABLES = (
     "CREATE OR REPLACE TABLE orders (id INT NOT NULL, total NUMBER(10, 2), owner TEXT)",
-    "CREATE OR REPLACE VIEW totals AS SELECT sum(total) AS total FROM orders",
+    "CREATE OR REPLACE VIEW totals AS SELECT total FROM orders",
 )
 
 
@@ -84,10 +84,8 @@ async def test_what_is_in_it(admin: httpx.AsyncClient, shop: DatabaseConnection)
     ] == [("ID", "NUMBER", False, 38), ("TOTAL", "NUMBER", True, 10), ("OWNER", "TEXT", True, None)]
     assert (table["constraints"], table["indexes"]) == ([], [])
     views = (await admin.get(f"{PATH}/shop/views", params={"schema": "PUBLIC"})).json()
-    assert (
-        "sum(total)"
-        in next(v for v in views if v["view_name"] == "TOTALS")["view_definition"].lower()
-    )
+    definitions = {view["view_name"]: view["view_definition"].lower() for view in views}
+    assert "select total from orders" in definitions["TOTALS"]
     evil = await admin.get(f"{PATH}/shop/tables/x", params={"schema": "'; DROP TABLE orders; --"})
     assert evil.status_code == 404
 

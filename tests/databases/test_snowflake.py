@@ -271,6 +271,14 @@ async def test_what_a_login_says(snowflake: Snowflake) -> None:
     assert await asked(snowflake, "other") == []
 
 
+@pytest.mark.parametrize("role", ["READER", "accountadmin"])
+async def test_a_mighty_role_is_told(snowflake: Snowflake, role: str) -> None:
+    async with opened(snowflake.target(options=(("role", role),))) as database:
+        told = await database.check(LIMITS)
+    assert (told is not None) == (role == "accountadmin")
+    assert told is None or "ACCOUNTADMIN" in told
+
+
 async def test_a_key_is_a_password(snowflake: Snowflake) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)

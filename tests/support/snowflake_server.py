@@ -1,7 +1,7 @@
 """Snowflake's wire before an emulator of Snowflake (fakesnow, which is DuckDB underneath).
 
 SQL, its types, errors and INFORMATION_SCHEMA are the emulator's. What is ours is what it leaves
-out: passwords and keys, tokens that the connector insists on, results as JSON, describing without
+out: passwords and keys, the name of the role, tokens that the connector insists on, results as JSON, describing without
 running, time limits and aborting. It runs in the emulator's own environment, for that wants
 another version of the connector:
 
@@ -45,6 +45,7 @@ _seen: list[dict[str, Any]] = []
 _brief: set[str] = set()
 _expired: set[str] = set()
 _BRIEF_SECONDS = 0.2
+_roles: dict[str, str] = {}
 
 
 _WHY = {
@@ -63,6 +64,7 @@ async def login(request: Request) -> Response:
     answer["data"] |= {"masterToken": "master", "masterValidityInSeconds": 14400}
     if request.query_params.get("warehouse") == "BRIEF":
         _brief.add(answer["data"]["token"])
+    _roles[answer["data"]["token"]] = (request.query_params.get("roleName") or "PUBLIC").upper()
     answer["data"] |= {"validityInSeconds": 3600, "sessionId": len(_seen)}
     return JSONResponse(answer)
 
@@ -98,6 +100,9 @@ async def query(request: Request) -> Response:
     timer.start()
     _running[request_id] = session
     _commit_before_structure(session, body["sqlText"])
+    if body["sqlText"] == "SELECT CURRENT_ROLE()":
+        # Roles are nothing to the emulator.
+        _replace(request, body | {"sqlText": f"SELECT '{_roles[token]}'"})
     try:
         answer = json.loads((await server.query_request(request)).body)
     finally:
@@ -106,6 +111,12 @@ async def query(request: Request) -> Response:
     if (code := _stopped.pop(request_id, None)) is not None:
         return _refused(code, _WHY[code], "57014")
     return JSONResponse(_as_json(answer))
+
+
+def _replace(request: Request, body: dict[str, Any]) -> None:
+    raw = json.dumps(body).encode()
+    is_packed = request.headers.get("Content-Encoding") == "gzip"
+    request._body = gzip.compress(raw) if is_packed else raw
 
 
 def _commit_before_structure(session: Any, sql: str) -> None:

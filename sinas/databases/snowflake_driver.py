@@ -47,6 +47,7 @@ _LOOKS: Final = frozenset(["select", "with", "show", "describe", "desc", "explai
 _IDLE_SECONDS: Final = 1800.0
 # Functions that cancel, resume and send belong to these, and are called by SELECT.
 _ACTING: Final = re.compile(r"\bsystem\$(?!typeof\b)", re.IGNORECASE)
+_CHAIN: Final = "->>"
 # Files of this machine, which the connector would send or write.
 _FILES: Final = frozenset(["put", "get"])
 _ROLE: Final = Statement("SELECT CURRENT_ROLE()")
@@ -203,6 +204,9 @@ def _parsed(statement: Statement) -> Parsed:
     first = parsed.words[0]
     if first in _FILES:
         raise StatementError(f"{first.upper()} cannot be run here: it moves files.")
+    if _CHAIN in statement.sql:
+        # The type that the server tells is not that of every statement in a chain.
+        raise StatementError(f"Only one statement at a time can be run; {_CHAIN} chains several.")
     if first == "unset" or parsed.words == ("alter", "session"):
         raise StatementError(f"{first.upper()} cannot be run here: the session is Sinas'.")
     return parsed

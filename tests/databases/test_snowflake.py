@@ -121,6 +121,7 @@ async def test_a_read_is_undone(database: Database, snowflake: Snowflake) -> Non
         ("BEGIN SELECT 1", "session"),
         ("COPY INTO @stage FROM probe", "COPY cannot"),
         ("SELECT 1; SELECT 2", "Only one"),
+        ("SELECT 1 ->> DELETE FROM probe", "Only one"),
     ],
 )
 async def test_what_is_refused_by_its_first_words(

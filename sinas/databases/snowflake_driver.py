@@ -85,7 +85,7 @@ class SnowflakeDatabase:
     @property
     def catalog(self) -> Catalog:
         """Statements over INFORMATION_SCHEMA."""
-        return catalog_of(self._login["schema"].upper())
+        return catalog_of(_as_kept(self._login["schema"]))
 
     async def check(self, limits: Limits) -> str | None:
         """Whether the role may do nearly everything."""
@@ -196,6 +196,13 @@ async def _transaction(session: Any, end: str, limits: Limits) -> AsyncIterator[
     except (errors.Error, StatementError):
         await run(session, "ROLLBACK", [], limits)
         raise
+
+
+def _as_kept(name: str) -> str:
+    """A name as INFORMATION_SCHEMA has it: in capitals, unless it is quoted."""
+    if len(name) > 1 and name[0] == name[-1] == '"':
+        return name[1:-1].replace('""', '"')
+    return name.upper()
 
 
 def _parsed(statement: Statement) -> Parsed:

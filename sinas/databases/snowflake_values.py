@@ -68,7 +68,7 @@ def opened_json(codes: Sequence[int], row: Sequence[Any]) -> tuple[Any, ...]:
 
 def _opened(code: int, value: Any) -> Any:
     if code in _JSON_CODES and isinstance(value, str):
-        # `undefined` and NaN are no JSON.
+        # `undefined` is no JSON.
         with suppress(ValueError):
             return json.loads(value)
     return value

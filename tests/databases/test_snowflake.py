@@ -185,6 +185,14 @@ async def test_rows_end_at_the_limit(database: Database) -> None:
         await rows(database, "SELECT repeat('x', 20000000) AS a, repeat('y', 20000000) AS b")
 
 
+async def test_a_result_in_several_parts(database: Database) -> None:
+    sql = "SELECT range AS n FROM range(9000) ORDER BY n"
+    found = await database.read(Statement(sql), Limits(rows=9000))
+    assert (found.rows, found.is_cut) == ([(n,) for n in range(9000)], False)
+    few = await database.read(Statement(sql), Limits(rows=2500))
+    assert (few.rows, few.is_cut) == ([(n,) for n in range(2500)], True)
+
+
 async def test_a_statement_is_stopped_in_time(database: Database, snowflake: Snowflake) -> None:
     with pytest.raises(StatementTimeoutError, match=r"longer than 0\.2 s"):
         await database.read(Statement(SLOW), Limits(seconds=0.2))
@@ -257,19 +265,24 @@ async def test_waiting_for_a_session_is_within_the_limit(database: Database) -> 
 
 
 async def test_what_a_login_says(snowflake: Snowflake) -> None:
-    options = (("role", "READER"), ("schema", "SALES"), ("warehouse", "SMALL"))
+    options = (("role", "READER"), ("schema", "sales"), ("warehouse", "SMALL"))
     async with opened(snowflake.target(options=options)) as database:
         assert database.catalog.own_schema == "SALES"
         assert await rows(database, "SELECT CURRENT_SCHEMA() AS s") == [{"S": "SALES"}]
     login = (await asked(snowflake, "login"))[-1]
     chosen = {key: login["query"][key] for key in ("warehouse", "roleName", "schemaName")}
-    assert chosen == {"warehouse": "SMALL", "roleName": "READER", "schemaName": "SALES"}
+    assert chosen == {"warehouse": "SMALL", "roleName": "READER", "schemaName": "sales"}
     parameters = login["SESSION_PARAMETERS"]
     assert login["SECONDARY_ROLES"] == "NONE"
     assert parameters["CLIENT_TELEMETRY_ENABLED"] == "false"
     assert parameters["CLIENT_SESSION_KEEP_ALIVE"] == "false"
     # Telemetry, or anything else that nobody asked for.
     assert await asked(snowflake, "other") == []
+
+
+async def test_a_quoted_schema_is_as_written(snowflake: Snowflake) -> None:
+    async with opened(snowflake.target(options=(("schema", '"Mixed"'),))) as database:
+        assert database.catalog.own_schema == "Mixed"
 
 
 @pytest.mark.parametrize("role", ["READER", "accountadmin"])

@@ -45,6 +45,8 @@ _seen: list[dict[str, Any]] = []
 _brief: set[str] = set()
 _expired: set[str] = set()
 _BRIEF_SECONDS = 0.2
+_PART_ROWS = 2000
+_parts: list[str] = []
 _roles: dict[str, str] = {}
 
 
@@ -110,7 +112,7 @@ async def query(request: Request) -> Response:
         del _running[request_id]
     if (code := _stopped.pop(request_id, None)) is not None:
         return _refused(code, _WHY[code], "57014")
-    return JSONResponse(_as_json(answer))
+    return JSONResponse(_as_json(answer, str(request.base_url)))
 
 
 def _replace(request: Request, body: dict[str, Any]) -> None:
@@ -202,14 +204,37 @@ def _refused(code: str, message: str, state: str) -> Response:
     return JSONResponse({"success": False, "code": code, "message": message, "data": data})
 
 
-def _as_json(answer: dict[str, Any]) -> dict[str, Any]:
-    """With the rows as texts, as Snowflake sends them where a session asks for JSON."""
+def _as_json(answer: dict[str, Any], base: str) -> dict[str, Any]:
+    """With the rows as texts, as Snowflake sends them where a session asks for JSON.
+
+    Many rows come in parts, of which the first is in the answer itself.
+    """
     data = answer.get("data") or {}
     if (coded := data.pop("rowsetBase64", None)) is not None:
         data["queryResultFormat"] = "json"
-        data["rowset"] = json.loads(base64.b64decode(coded) or b"[]")
+        rows = json.loads(base64.b64decode(coded) or b"[]")
+        data["rowset"] = rows[:_PART_ROWS]
+        if len(rows) > _PART_ROWS:
+            starts = range(_PART_ROWS, len(rows), _PART_ROWS)
+            data["chunks"] = [_part(rows[at : at + _PART_ROWS], base) for at in starts]
+            data["chunkHeaders"] = {"x-part": "1"}
     data["returned"] = data.get("total")
     return answer
+
+
+def _part(rows: list[Any], base: str) -> dict[str, Any]:
+    # Rows alone, without the brackets of a list around them.
+    text = json.dumps(rows)[1:-1]
+    _parts.append(text)
+    size = len(text)
+    url = f"{base}parts/{len(_parts) - 1}"
+    return {"url": url, "rowCount": len(rows), "uncompressedSize": size, "compressedSize": size}
+
+
+async def part(request: Request) -> Response:
+    """One part of a result."""
+    assert request.headers["x-part"] == "1"
+    return Response(_parts[int(request.path_params["number"])], media_type="application/json")
 
 
 def _texts(table: Any, rowtype: Any) -> bytes:
@@ -253,6 +278,7 @@ def serve(port: int) -> None:
         Route("/queries/v1/abort-request", abort, methods=["POST"]),
         Route("/session", server.session, methods=["POST"]),
         Route("/session/token-request", renew, methods=["POST"]),
+        Route("/parts/{number}", part),
         Route("/seen", seen),
         Route("/expire", expire, methods=["PUT"]),
         Route("/users/{name}", user, methods=["PUT"]),

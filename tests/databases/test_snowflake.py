@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from sinas.databases.base import (
     DatabaseError,
+    DriverMissingError,
     Limits,
     ReadOnlyError,
     Statement,
@@ -338,3 +340,12 @@ async def test_sessions_are_ended(snowflake: Snowflake) -> None:
         await rows(database, "SELECT 1")
         assert (await snowflake.seen())["sessions"] == before + 1
     assert (await snowflake.seen())["sessions"] == before
+
+
+async def test_the_connector_is_missing(
+    snowflake: Snowflake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "sinas.databases.snowflake_driver", raising=False)
+    monkeypatch.setitem(sys.modules, "snowflake.connector", None)
+    with pytest.raises(DriverMissingError, match=r"sinas-server\[snowflake\]"):
+        await open_database(snowflake.target())

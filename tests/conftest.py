@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.database",
     "tests.fixtures.client",
     "tests.fixtures.clickhouse",
+    "tests.fixtures.snowflake",
     "tests.fixtures.work",
     "tests.fixtures.mariadb",
 ]

@@ -13,6 +13,7 @@ _DRIVERS: Final[dict[str, tuple[str, str]]] = {
     "clickhouse": ("sinas.databases.clickhouse", ""),
     "postgresql": ("sinas.databases.postgresql", ""),
     "mysql": ("sinas.databases.mysql", "mysql"),
+    "snowflake": ("sinas.databases.snowflake", "snowflake"),
 }
 
 

@@ -126,3 +126,17 @@ def test_what_is_no_single_statement(sql: str, message: str) -> None:
 )
 def test_what_is(sql: str) -> None:
     check_single(parse(sql, "postgresql"))
+
+
+@pytest.mark.parametrize(
+    ("sql", "names"),
+    [
+        ("SELECT :a, x::INT, v:field, v['k']:deep, t.v:a.b::TEXT, :b", ("a", "b")),
+        ("SELECT 'it\\'s :a', 'it''s :b', \":c\", \"\\\", :d", ("d",)),
+        ("SELECT $$ :a ' $$, :b, $1:c, $x$, :d", ("b", "d")),
+        ("SELECT 1 -- :a\n, :b // :c\n, :d /* :e /* */, :f # :g", ("b", "d", "f", "g")),
+        ("SELECT '100% ?' = :a", ("a",)),
+    ],
+)
+def test_snowflake(sql: str, names: tuple[str, ...]) -> None:
+    assert parse(sql, "snowflake").names == names

@@ -1,6 +1,7 @@
 """Bodies of the database connection operations. A password only goes in."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -9,12 +10,12 @@ from sinas.crud.schema import Input, Output, Stamped
 from sinas.databases.base import SslMode
 from sinas.kit.json_types import JsonObject
 
-# Those without a driver are kept, and refused when they are used.
 ConnectionType = Literal["postgresql", "mysql", "clickhouse", "snowflake"]
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?|[0-9A-Fa-f:.]+")
 _MAX_POOL = 100
-_TEXTS = {"ssl_ca": 65_536}
+_TEXTS = {"ssl_ca": 65_536, "warehouse": 255, "role": 255, "schema": 255}
+_SNOWFLAKES = ("warehouse", "role", "schema")
 
 
 def _host(value: str) -> str:
@@ -46,10 +47,22 @@ def _config(value: JsonObject) -> JsonObject:
             if not isinstance(each, str) or len(each) > _TEXTS[key]:
                 raise ValueError(f"{key} must be a text of at most {_TEXTS[key]} characters")
         else:
-            raise ValueError(f"{key} is not known; known are min_pool_size, max_pool_size, ssl_ca")
+            known = ", ".join(["min_pool_size", "max_pool_size", *_TEXTS])
+            raise ValueError(f"{key} is not known; known are {known}")
     if sizes.get("min_pool_size", 0) > sizes.get("max_pool_size", _MAX_POOL):
         raise ValueError("min_pool_size must not be larger than max_pool_size")
     return value
+
+
+def unfit_option(connection_type: str, config: Mapping[str, object]) -> str | None:
+    """What is wrong with a configuration for this type of connection; None where nothing is."""
+    is_snowflake = connection_type == "snowflake"
+    for key in config:
+        if key in _SNOWFLAKES and not is_snowflake:
+            return f"{key} is for snowflake connections"
+        if key == "ssl_ca" and is_snowflake:
+            return "ssl_ca is not for snowflake connections: the system's authorities are trusted"
+    return None
 
 
 Host = Annotated[str, AfterValidator(_host), Field(min_length=1, max_length=255)]
@@ -67,7 +80,8 @@ Config = Annotated[
     AfterValidator(_config),
     Field(
         description="`min_pool_size` (2) and `max_pool_size` (10) of each process; `ssl_ca`, "
-        "certificates in PEM form that verify-ca and verify-full trust instead of the system's."
+        "certificates in PEM form that verify-ca and verify-full trust instead of the system's; "
+        "for Snowflake `warehouse`, `role` and `schema`."
     ),
 ]
 

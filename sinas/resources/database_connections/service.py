@@ -15,7 +15,13 @@ from sinas.context import DATABASE_CHANGED_PREFIX
 from sinas.crud.service import duplicate
 from sinas.databases.base import DatabaseTarget
 from sinas.db.unit import Unit
-from sinas.errors import BadRequestError, ConflictError, FieldError, NotFoundError
+from sinas.errors import (
+    BadRequestError,
+    ConflictError,
+    FieldError,
+    InvalidInputError,
+    NotFoundError,
+)
 from sinas.kit.crypto import Cipher
 from sinas.models import DatabaseAnnotation, DatabaseConnection
 from sinas.models.databases import MANAGED_BY_SYSTEM
@@ -24,6 +30,7 @@ from sinas.resources.database_connections.schemas import (
     Annotations,
     DatabaseConnectionCreate,
     DatabaseConnectionUpdate,
+    unfit_option,
 )
 from sinas.resources.database_connections.targets import any_target_of, target_of
 
@@ -77,7 +84,9 @@ class DatabaseConnectionService:
 
         Raises:
             DuplicateError: The name is taken.
+            InvalidInputError: An option is not for this type.
         """
+        _check_options(data.connection_type, data.config or {})
         row = DatabaseConnection(**self._values(data.model_dump()))
         self.unit.session.add(row)
         await self._flush(data.name)
@@ -91,6 +100,7 @@ class DatabaseConnectionService:
         Raises:
             NotFoundError: No such connection.
             DuplicateError: The new name is taken.
+            InvalidInputError: An option is not for the type.
             BadRequestError: The host, or the user, is changed without giving the password anew.
             ManagedConnectionError: It is the built-in one, and more than how it is used is changed.
         """
@@ -108,6 +118,9 @@ class DatabaseConnectionService:
                 "Give the password anew: the stored one is not sent to another host or port.",
                 [FieldError("password", "is needed when host, port or connection_type change")],
             )
+        if "connection_type" in values or "config" in values:
+            kind = values.get("connection_type", row.connection_type)
+            _check_options(kind, values.get("config", row.config))
         for key, value in values.items():
             setattr(row, key, value)
         await self._flush(row.name)
@@ -180,6 +193,12 @@ class DatabaseConnectionService:
             UnreadablePasswordError: Its password cannot be decrypted.
         """
         return target_of(row, self.cipher)
+
+
+def _check_options(connection_type: str, config: Mapping[str, object]) -> None:
+    wrong = unfit_option(connection_type, config)
+    if wrong is not None:
+        raise InvalidInputError(f"config: {wrong}.", [FieldError("config", wrong)])
 
 
 def _check_managed(row: DatabaseConnection, values: Mapping[str, Any]) -> None:

@@ -89,18 +89,6 @@ async def test_trying_one_that_works(admin: httpx.AsyncClient, browsed: Database
     assert "superuser" in outcome["message"]
 
 
-@pytest.mark.parametrize("kind", ["snowflake"])
-async def test_types_without_a_driver_are_kept_and_refused_at_use(
-    admin: httpx.AsyncClient, kind: str
-) -> None:
-    created = (await admin.post(PATH, json=NEW | {"connection_type": kind})).json()
-    outcome = (await admin.post(f"{PATH}/{created['id']}/test")).json()
-    assert outcome["success"] is False
-    assert kind in outcome["message"]
-    refused = await admin.get(f"{PATH}/warehouse/schemas")
-    assert (refused.status_code, kind in refused.json()["detail"]) == (502, True)
-
-
 async def test_an_inactive_one_is_not_used(
     admin: httpx.AsyncClient, browsed: DatabaseConnection
 ) -> None:

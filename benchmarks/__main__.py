@@ -27,6 +27,7 @@ ROWS = (
     "p02_function_rate",
     "p03_function_p99",
     "shared_call",
+    "r6_ssrf",
     "connector_call",
     "query_execution",
     "files_list",

@@ -1,7 +1,6 @@
 """Snowflake's sessions, by the async side of snowflake-connector-python."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -32,21 +31,13 @@ from sinas.databases.snowflake_answers import (
 )
 from sinas.databases.snowflake_catalog import catalog_of
 from sinas.databases.snowflake_login import LOGIN_SECONDS, login_of
+from sinas.databases.snowflake_reads import check_kind, check_text
 from sinas.databases.snowflake_values import bound
-
-# The families of statement types that only look; the last three digits tell their members apart.
-_SELECT: Final = 0x1000
-_EXPLAIN: Final = 0x2000
-_FAMILY: Final = 0xF000
-_LOOKING: Final = frozenset([0x4400, 0x4500])
-_CLASS: Final = 0xFF00
 
 _CHANGES: Final = frozenset(["insert", "update", "delete", "merge"])
 _LOOKS: Final = frozenset(["select", "with", "show", "describe", "desc", "explain", "call"])
 # Snowflake forgets a session that nobody used for four hours.
 _IDLE_SECONDS: Final = 1800.0
-# Functions that cancel, resume and send belong to these, and are called by SELECT.
-_ACTING: Final = re.compile(r"\bsystem\$(?!typeof\b)", re.IGNORECASE)
 _CHAIN: Final = "->>"
 # Files of this machine, which the connector would send or write.
 _FILES: Final = frozenset(["put", "get"])
@@ -101,15 +92,10 @@ class SnowflakeDatabase:
     async def read(self, statement: Statement, limits: Limits) -> Result:
         """One statement that the server itself calls one that looks, in a transaction undone."""
         parsed = _parsed(statement)
-        if _ACTING.search(statement.sql):
-            raise ReadOnlyError("SYSTEM$… functions may act: this only reads.")
+        check_text(parsed, statement.sql)
         sql, values = bound(parsed, statement.parameters)
         async with self.session(limits) as session:
-            kind = await statement_kind(session, sql, values)
-            if not _only_looks(kind):
-                raise ReadOnlyError(
-                    f"{parsed.words[0].upper()} is no statement that only looks: this only reads."
-                )
+            check_kind(parsed, await statement_kind(session, sql, values))
             async with _transaction(session, "ROLLBACK", limits):
                 return await fetched(await run(session, sql, values, limits), limits)
 
@@ -217,10 +203,6 @@ def _parsed(statement: Statement) -> Parsed:
     if first == "unset" or parsed.words == ("alter", "session"):
         raise StatementError(f"{first.upper()} cannot be run here: the session is Sinas'.")
     return parsed
-
-
-def _only_looks(kind: int) -> bool:
-    return kind & _FAMILY in (_SELECT, _EXPLAIN) or kind & _CLASS in _LOOKING
 
 
 async def _changed(session: Any, parsed: Parsed, statement: Statement, limits: Limits) -> Result:

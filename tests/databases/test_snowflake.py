@@ -83,8 +83,12 @@ async def asked(snowflake: Snowflake, kind: str = "query") -> list[dict[str, Any
         "CREATE TABLE other (a INT)",
         "/* SELECT */ CREATE TABLE other AS SELECT 1 AS a",
         "CALL anything()",
+        "-- SELECT\nCALL anything()",
+        "WITH p AS /* */ procedure () RETURNS TEXT AS $$ BEGIN RETURN ''; END $$ CALL p()",
         "GRANT SELECT ON TABLE probe TO ROLE anybody",
         "SELECT SYSTEM$CANCEL_ALL_QUERIES(1)",
+        r"SELECT IDENTIFIER('SYSTEM\x24CANCEL_ALL_QUERIES')(1)",
+        "SELECT identifier ( :name ) (1)",
     ],
 )
 async def test_a_read_changes_nothing(database: Database, snowflake: Snowflake, sql: str) -> None:
@@ -98,7 +102,14 @@ async def test_a_read_changes_nothing(database: Database, snowflake: Snowflake, 
 
 
 @pytest.mark.parametrize(
-    "sql", ["SHOW TABLES", "DESCRIBE TABLE probe", "WITH x AS (SELECT 1 AS a) SELECT a FROM x"]
+    "sql",
+    [
+        "SHOW TABLES",
+        "DESCRIBE TABLE probe",
+        "WITH x AS (SELECT 1 AS procedure) SELECT procedure, 'AS PROCEDURE (' AS b FROM x",
+        "(SELECT 1 AS a)",
+        "SELECT count(*) AS n FROM IDENTIFIER('probe')",
+    ],
 )
 async def test_what_else_is_read(database: Database, sql: str) -> None:
     assert await rows(database, sql)

@@ -137,7 +137,11 @@ def _kind_alone(sql: str) -> int | None:
         return None
     if isinstance(expression, _DESCRIBED):
         return None
-    return SELECT if isinstance(expression, exp.Query) else int(statement_type_id(expression))
+    # Accounts that have no type of its own for CALL are the harder case.
+    is_call = isinstance(expression, exp.Command) and expression.name.upper() == "CALL"
+    if is_call or isinstance(expression, exp.Query):
+        return int(SELECT)
+    return int(statement_type_id(expression))
 
 
 def _stop(request_id: str, code: str) -> None:

@@ -13,7 +13,7 @@ _FAMILY: Final = 0xF000
 _SHOW: Final = 0x4400
 _DESCRIBE: Final = 0x4500
 _CLASS: Final = 0xFF00
-# Asked for besides: CALL may have no type of its own (docs/decisions/0021).
+# Asked for besides: CALL may have no type of its own (docs/decisions/0030).
 _WORDS: Final = frozenset(["select", "with", "show", "describe", "desc", "explain"])
 # It is called by what follows, with its caller's rights, and needs no right to be made.
 _PROCEDURE: Final = re.compile(r"\bas\s+procedure\s*\(", re.IGNORECASE)

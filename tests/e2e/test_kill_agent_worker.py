@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 # From before the worker takes the turns until after the last answer of the longest one begins.
 LONGEST = 2.6
 SIDE_BY_SIDE: tuple[Kind, ...] = ("words", "tools", "asks")
-KILLS = 4
+KILLS = 3
 
 
 async def test_a_killed_agent_worker(servers: Servers, tmp_path: Path) -> None:

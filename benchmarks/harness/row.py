@@ -5,9 +5,11 @@ import asyncio
 import json
 import math
 import operator
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
+import structlog
 import uvloop
 from typing_extensions import override
 
@@ -138,6 +140,8 @@ def main(row: Row) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table row")
     parser.add_argument("--rounds", type=int, help=f"rounds to measure (default {row.rounds})")
     arguments = parser.parse_args()
+    # What is printed is the result.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     result = uvloop.run(_run(row, arguments.rounds))
     if arguments.json:
         print(json.dumps(asdict(result), indent=2, default=str))

@@ -19,7 +19,6 @@ from sinas.databases.base import (
     Result,
     Statement,
     StatementError,
-    StatementTimeoutError,
     UnreachableError,
 )
 from sinas.databases.checks import check_single
@@ -28,14 +27,13 @@ from sinas.databases.clickhouse_answers import (
     AnswerError,
     check_begun,
     read_rows,
-    too_long,
     translated,
-    unreachable,
 )
 from sinas.databases.clickhouse_catalog import catalog_of
 from sinas.databases.clickhouse_values import bound
 from sinas.databases.parameters import bare, parse
 from sinas.databases.tls import context_for
+from sinas.databases.told import check_writable, out_of_reach, timed_out
 
 _CONNECT_SECONDS = 10.0
 _GRACE_SECONDS = 1.0
@@ -89,7 +87,7 @@ async def open_database(target: DatabaseTarget) -> "ClickHouseDatabase":
         await database.begin()
     except StatementError as error:
         await database.aclose()
-        raise UnreachableError(unreachable(target, error.message)) from error
+        raise UnreachableError(out_of_reach(target, error.message)) from error
     except BaseException:
         await database.aclose()
         raise
@@ -152,8 +150,7 @@ class ClickHouseDatabase:
 
     async def write(self, statements: Sequence[Statement], limits: Limits) -> Result:
         """One after another: ClickHouse has no transactions. The last one's rows and count."""
-        if self._target.read_only:
-            raise ReadOnlyError(f"The database connection '{self._target.name}' is read-only.")
+        check_writable(self._target)
         for statement in statements:
             check_single(parse(statement.sql, "clickhouse"))
         result = Result()
@@ -217,18 +214,18 @@ class ClickHouseDatabase:
         except TimeoutError as error:
             if is_sent:
                 await self._stop(query_id)
-            raise StatementTimeoutError(too_long(limits.seconds)) from error
+            raise timed_out(limits) from error
         except asyncio.CancelledError:
             if is_sent:
                 # Shielded: a caller who left must not leave the statement behind.
                 await asyncio.shield(self._stop(query_id))
             raise
         except AnswerError as error:
-            raise translated(error, self._target, limits.seconds) from error
+            raise translated(error, self._target, limits) from error
         except UnreachableError as error:
-            raise UnreachableError(unreachable(self._target, error.message)) from error
+            raise UnreachableError(out_of_reach(self._target, error.message)) from error
         except (httpx.HTTPError, OSError) as error:
-            raise UnreachableError(unreachable(self._target, _told(error))) from error
+            raise UnreachableError(out_of_reach(self._target, _told(error))) from error
 
     @asynccontextmanager
     async def _post(

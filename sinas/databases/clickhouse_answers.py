@@ -10,15 +10,15 @@ import httpx
 
 from sinas.databases.base import (
     DatabaseTarget,
+    Limits,
     ReadOnlyError,
     StatementError,
-    StatementTimeoutError,
     UnreachableError,
 )
 from sinas.databases.clickhouse_values import row_reader
+from sinas.databases.told import MAX_RESULT_BYTES, out_of_reach, timed_out, too_large
 
 FORMAT: Final = "JSONCompactEachRowWithNamesAndTypes"
-_MAX_RESULT_BYTES = 32 * 2**20
 _MAX_ERROR_BYTES = 2**16
 _MAX_TOLD = 2000
 _EXCEPTION: Final = re.compile(r"Code: (\d+)\. (?:DB::Exception: )?(.*)", re.DOTALL)
@@ -101,10 +101,8 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[bytes]:
     try:
         async for chunk in response.aiter_raw():
             size += len(chunk)
-            if size > _MAX_RESULT_BYTES:
-                raise StatementError(
-                    f"The result is larger than {_MAX_RESULT_BYTES // 2**20} MB; select less."
-                )
+            if size > MAX_RESULT_BYTES:
+                raise too_large()
             first, *others = chunk.split(b"\n")
             parts.append(first)
             for other in others:
@@ -155,22 +153,12 @@ def _answer_error(text: str, code: str | None) -> AnswerError:
     return AnswerError(number or int(found.group(1)), told[:_MAX_TOLD])
 
 
-def translated(error: AnswerError, target: DatabaseTarget, seconds: float) -> Exception:
+def translated(error: AnswerError, target: DatabaseTarget, limits: Limits) -> Exception:
     """The error of ours that means the same."""
     if error.code == _TIMEOUT_CODE:
-        return StatementTimeoutError(too_long(seconds))
+        return timed_out(limits)
     if error.code == _READ_ONLY_CODE:
         return ReadOnlyError(error.message)
     if error.code in _UNREACHABLE_CODES:
-        return UnreachableError(unreachable(target, error.message))
+        return UnreachableError(out_of_reach(target, error.message))
     return StatementError(error.message)
-
-
-def too_long(seconds: float) -> str:
-    """What a caller is told whose time limit passed."""
-    return f"The statement took longer than {seconds:g} s and was stopped."
-
-
-def unreachable(target: DatabaseTarget, reason: str) -> str:
-    """Where the server is said to be, and why it cannot be used there."""
-    return f"'{target.name}' cannot be reached at {target.host} port {target.port}: {reason}"

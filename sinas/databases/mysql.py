@@ -18,13 +18,11 @@ from sinas.databases.base import (
     Result,
     Statement,
     StatementError,
-    StatementTimeoutError,
     UnreachableError,
 )
 from sinas.databases.checks import check_single
 from sinas.databases.mysql_catalog import catalog_for
 from sinas.databases.mysql_connection import (
-    MAX_RESULT_BYTES,
     Connection,
     ResultTooLargeError,
     told,
@@ -34,6 +32,7 @@ from sinas.databases.mysql_pool import Pool
 from sinas.databases.mysql_values import written
 from sinas.databases.parameters import parse
 from sinas.databases.tls import context_for
+from sinas.databases.told import check_writable, timed_out, too_large
 
 _GRACE_SECONDS: Final = 1.0
 # Rows of which a change shows none are read in batches of so many.
@@ -119,8 +118,7 @@ class MySQLDatabase:
 
         Changes of structure end a transaction in these databases: what was done before stays.
         """
-        if self._target.read_only:
-            raise ReadOnlyError(f"The database connection '{self._target.name}' is read-only.")
+        check_writable(self._target)
         texts = []
         for statement in statements:
             check_single(parse(statement.sql, "mysql"))
@@ -151,18 +149,16 @@ class MySQLDatabase:
             ):
                 yield connection
         except TimeoutError as error:
-            raise StatementTimeoutError(_too_long(limits)) from error
+            raise timed_out(limits) from error
         except ResultTooLargeError as error:
-            raise StatementError(
-                f"The result is larger than {MAX_RESULT_BYTES // 2**20} MB; select less."
-            ) from error
+            raise too_large() from error
         except MySQLError as error:
             raise self._translated(error, limits) from error
 
     def _translated(self, error: MySQLError, limits: Limits) -> Exception:
         code = error.args[0] if error.args else None
         if code in _TOO_LONG:
-            return StatementTimeoutError(_too_long(limits))
+            return timed_out(limits)
         if code == _READ_ONLY:
             return ReadOnlyError(f"{told(error)}: this only reads.")
         if code in _LOST or isinstance(error, InterfaceError):
@@ -237,10 +233,6 @@ def _is_mighty(grant: str) -> bool:
     found = _GRANTED.match(grant)
     rights = found["rights"].split(", ") if found else ()
     return not _MIGHTY.isdisjoint(rights)
-
-
-def _too_long(limits: Limits) -> str:
-    return f"The statement took longer than {limits.seconds:g} s and was stopped."
 
 
 def _tls(target: DatabaseTarget) -> ssl.SSLContext | None:

@@ -21,10 +21,10 @@ from typing_extensions import override
 
 from sinas.databases.base import DatabaseTarget, UnreachableError
 from sinas.databases.mysql_values import DECODERS
+from sinas.databases.told import MAX_RESULT_BYTES, out_of_reach
 
 T = TypeVar("T")
 
-MAX_RESULT_BYTES: Final = 32 * 2**20
 _CONNECT_SECONDS: Final = 10.0
 _END_SECONDS: Final = 0.2
 _GREETING_BYTES: Final = 2**20
@@ -268,7 +268,7 @@ async def open_connection(target: DatabaseTarget, tls: ssl.SSLContext | None) ->
 
 def unreachable(target: DatabaseTarget, error: BaseException) -> str:
     """Why there is no connection, without addresses that the caller did not give."""
-    return f"'{target.name}' cannot be reached at {target.host} port {target.port}: {_why(error)}"
+    return out_of_reach(target, _why(error))
 
 
 def _why(error: BaseException) -> str:

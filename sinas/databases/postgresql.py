@@ -17,7 +17,6 @@ from sinas.databases.base import (
     Result,
     Statement,
     StatementError,
-    StatementTimeoutError,
     UnreachableError,
 )
 from sinas.databases.checks import check_single
@@ -25,6 +24,13 @@ from sinas.databases.parameters import parse
 from sinas.databases.postgresql_catalog import CATALOG
 from sinas.databases.postgresql_values import encoded
 from sinas.databases.tls import context_for
+from sinas.databases.told import (
+    MAX_RESULT_BYTES,
+    check_writable,
+    out_of_reach,
+    timed_out,
+    too_large,
+)
 
 _CONNECT_SECONDS = 10.0
 _GRACE_SECONDS = 1.0
@@ -33,7 +39,6 @@ _GRACE_SECONDS = 1.0
 _END = (
     "{}; SELECT pg_catalog.pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL; DISCARD TEMP"
 )
-_MAX_RESULT_BYTES = 32 * 2**20
 _BATCH_ROWS = 1001
 _ROLE = Statement("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
 
@@ -118,8 +123,7 @@ class PostgresDatabase:
 
     async def write(self, statements: Sequence[Statement], limits: Limits) -> Result:
         """All in one transaction; the last one's rows and count."""
-        if self._target.read_only:
-            raise ReadOnlyError(f"The database connection '{self._target.name}' is read-only.")
+        check_writable(self._target)
         result = Result()
         async with self._connection(limits) as connection:
             await connection.execute(f"BEGIN; {_timeout(limits)}")
@@ -150,9 +154,9 @@ class PostgresDatabase:
                 finally:
                     await _ended(connection)
         except TimeoutError as error:
-            raise StatementTimeoutError(_too_long(limits)) from error
+            raise timed_out(limits) from error
         except asyncpg.QueryCanceledError as error:
-            raise StatementTimeoutError(_too_long(limits)) from error
+            raise timed_out(limits) from error
         except asyncpg.ReadOnlySQLTransactionError as error:
             raise ReadOnlyError(f"{_told(error)}: this only reads.") from error
         except (
@@ -197,10 +201,6 @@ def _timeout(limits: Limits) -> str:
     return f"SET LOCAL statement_timeout = {max(1, int(limits.seconds * 1000))}"
 
 
-def _too_long(limits: Limits) -> str:
-    return f"The statement took longer than {limits.seconds:g} s and was stopped."
-
-
 async def _ended(connection: asyncpg.Connection) -> None:
     """Leave the connection as it was, or close it: the next user must find nothing."""
     try:
@@ -234,10 +234,8 @@ async def _fetched(cursor: Any, count: int) -> list[Any]:
         batch = await cursor.fetch(min(_BATCH_ROWS, count - len(rows)))
         rows += batch
         size += _size(batch)
-        if size > _MAX_RESULT_BYTES:
-            raise StatementError(
-                f"The result is larger than {_MAX_RESULT_BYTES // 2**20} MB; select less."
-            )
+        if size > MAX_RESULT_BYTES:
+            raise too_large()
         if len(batch) < _BATCH_ROWS:
             break
     return rows
@@ -266,7 +264,7 @@ def unreachable(target: DatabaseTarget, error: BaseException) -> str:
         reason = f"no answer within {_CONNECT_SECONDS:g} s"
     else:
         reason = _told(error)
-    return f"'{target.name}' cannot be reached at {target.host} port {target.port}: {reason}"
+    return out_of_reach(target, reason)
 
 
 def _code(error: BaseException) -> str | None:

@@ -18,12 +18,11 @@ from sinas.databases.base import (
     Limits,
     Result,
     StatementError,
-    StatementTimeoutError,
     UnreachableError,
 )
 from sinas.databases.snowflake_values import Bound, opened_json
+from sinas.databases.told import MAX_RESULT_BYTES, out_of_reach, timed_out, too_large
 
-_MAX_RESULT_BYTES: Final = 32 * 2**20
 _BATCH_ROWS: Final = 1001
 _HEADERS: Final = {"Content-Type": "application/json", "Accept": "application/snowflake"}
 _EXPIRED: Final = "390112"
@@ -111,10 +110,8 @@ async def fetched(cursor: Any, limits: Limits, affected: int | None = None) -> R
         if not batch:
             break
         size += sum(_size(value) for row in batch for value in row)
-        if size > _MAX_RESULT_BYTES:
-            raise StatementError(
-                f"The result is larger than {_MAX_RESULT_BYTES // 2**20} MB; select less."
-            )
+        if size > MAX_RESULT_BYTES:
+            raise too_large()
         rows += [opened_json(codes, row) for row in batch]
     return Result(
         columns=tuple(each.name for each in described),
@@ -131,10 +128,10 @@ def _size(value: Any) -> int:
 def translated(error: errors.Error, target: DatabaseTarget, limits: Limits) -> DatabaseError:
     """The connector's error as ours."""
     if error.errno == _STOPPED:
-        return StatementTimeoutError(too_long(limits))
+        return timed_out(limits)
     told = _NUMBERED.sub("", str(error.raw_msg or ""), count=1).strip() or type(error).__name__
     return (
-        StatementError(told) if is_refusal(error) else UnreachableError(unreachable(target, told))
+        StatementError(told) if is_refusal(error) else UnreachableError(out_of_reach(target, told))
     )
 
 
@@ -144,13 +141,3 @@ def is_refusal(error: BaseException) -> bool:
         # Numbers of 390… are about the session and its login.
         return not 390_000 <= (error.errno or 0) < 391_000
     return isinstance(error, StatementError)
-
-
-def too_long(limits: Limits) -> str:
-    """What is said of a statement that was stopped."""
-    return f"The statement took longer than {limits.seconds:g} s and was stopped."
-
-
-def unreachable(target: DatabaseTarget, reason: str) -> str:
-    """Why there is no session."""
-    return f"'{target.name}' cannot be reached at {target.host} port {target.port}: {reason}"

@@ -11,7 +11,6 @@ from sinas.databases.base import (
     Catalog,
     DatabaseTarget,
     Limits,
-    ReadOnlyError,
     Result,
     Statement,
     StatementError,
@@ -25,14 +24,13 @@ from sinas.databases.snowflake_answers import (
     is_refusal,
     run,
     statement_kind,
-    too_long,
     translated,
-    unreachable,
 )
 from sinas.databases.snowflake_catalog import catalog_of
 from sinas.databases.snowflake_login import LOGIN_SECONDS, login_of
 from sinas.databases.snowflake_reads import check_kind, check_text
 from sinas.databases.snowflake_values import bound
+from sinas.databases.told import check_writable, out_of_reach, timed_out
 
 _CHANGES: Final = frozenset(["insert", "update", "delete", "merge"])
 _LOOKS: Final = frozenset(["select", "with", "show", "describe", "desc", "explain", "call"])
@@ -57,9 +55,9 @@ async def opened(target: DatabaseTarget) -> "SnowflakeDatabase":
             pass
     except StatementTimeoutError as error:
         reason = f"no answer within {2 * LOGIN_SECONDS} s"
-        raise UnreachableError(unreachable(target, reason)) from error
+        raise UnreachableError(out_of_reach(target, reason)) from error
     except StatementError as error:
-        raise UnreachableError(unreachable(target, error.message)) from error
+        raise UnreachableError(out_of_reach(target, error.message)) from error
     return database
 
 
@@ -101,8 +99,7 @@ class SnowflakeDatabase:
 
     async def write(self, statements: Sequence[Statement], limits: Limits) -> Result:
         """All in one transaction; what changes the structure commits what was before it."""
-        if self._target.read_only:
-            raise ReadOnlyError(f"The database connection '{self._target.name}' is read-only.")
+        check_writable(self._target)
         parsed = [_parsed(each) for each in statements]
         # Temporary tables, procedures: what else may outlive the statement in its session.
         is_plain = all(each.words[0] in _CHANGES for each in parsed)
@@ -138,7 +135,7 @@ class SnowflakeDatabase:
                 finally:
                     await self._leave(session, is_kept)
         except TimeoutError as error:
-            raise StatementTimeoutError(too_long(limits)) from error
+            raise timed_out(limits) from error
         except errors.Error as error:
             raise translated(error, self._target, limits) from error
 

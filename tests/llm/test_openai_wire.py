@@ -241,10 +241,10 @@ class TestSilence:
         upstream.script("m", [answer])
 
         with pytest.raises(UpstreamError) as caught:
-            await ask(lean, question(upstream, "m", timeout_seconds=0.3))
+            await ask(lean, question(upstream, "m", timeout_seconds=1))
 
         assert caught.value.message == (
-            f"LLM provider 'scripted' (model 'm') was silent for 0.3 seconds {when}."
+            f"LLM provider 'scripted' (model 'm') was silent for 1 seconds {when}."
         )
         await asyncio.wait_for(upstream.requests[0].disconnected.wait(), 5)
 

@@ -44,11 +44,19 @@ async def test_one_attempt_is_the_default(make: Make, service: Outside) -> None:
     assert len(service.received) == 1
 
 
-async def test_timeouts_and_broken_connections(make: Make, service: Outside) -> None:
-    made = await make(retry={"max_attempts": 3}, timeout_seconds=1)
-    service.answers = [None, b"nonsense\r\n\r\n"]
+async def test_after_a_timeout(make: Make, service: Outside) -> None:
+    # More attempts than are needed: on a busy machine an answered one may be late, too.
+    made = await make(retry={"max_attempts": 5}, timeout_seconds=1)
+    service.answers = [None]
     assert (await made.result())["status_code"] == 200
-    assert len(service.received) == 3
+    assert len(service.received) >= 2
+
+
+async def test_after_a_broken_connection(make: Make, service: Outside) -> None:
+    made = await make(retry={"max_attempts": 2})
+    service.answers = [b"nonsense\r\n\r\n"]
+    assert (await made.result())["status_code"] == 200
+    assert len(service.received) == 2
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ async def test_failures_are_told_in_words(
     await make_secret(context, await as_.user("user"), "hunter2-value", name="KEY")
     parameters = {**schema(n={"type": "integer"}), "required": ["n"]}
     await make(
-        {"parameters": parameters}, auth={"type": "bearer", "secret": "KEY"}, timeout_seconds=1
+        {"parameters": parameters}, auth={"type": "bearer", "secret": "KEY"}, timeout_seconds=2
     )
     [tool] = (await offer("*/*")).values()
     wrong = await run(tool)
@@ -240,7 +240,7 @@ async def test_failures_are_told_in_words(
     assert "hunter2" not in str(result)
     service.answer = None
     assert await run(tool, n=1) == Failed(
-        "Connector call failed", "'127.0.0.2' did not answer within 1 seconds."
+        "Connector call failed", "'127.0.0.2' did not answer within 2 seconds."
     )
 
 

@@ -62,6 +62,15 @@ class IconMixin:
 
     @property
     def icon_url(self) -> str | None:
-        """Where the icon can be fetched; None when there is none."""
-        prefix = "url:"
-        return self.icon[len(prefix) :] if self.icon and self.icon.startswith(prefix) else None
+        """Where the icon can be fetched; None when there is none.
+
+        That of a file depends on who asks: whoever answers them sets it.
+        """
+        kind, _, url = (self.icon or "").partition(":")
+        if kind == "url":
+            return url if url.startswith(("https://", "http://")) else None
+        return self.__dict__.get("_icon_url")
+
+    @icon_url.setter
+    def icon_url(self, url: str | None) -> None:
+        self.__dict__["_icon_url"] = url

@@ -10,6 +10,7 @@ from sinas.models import Agent
 from sinas.resources.agents.schemas import AgentCreate, AgentRead, AgentUpdate
 from sinas.resources.agents.service import AgentService
 from sinas.web.deps import CREDENTIALS, allowed
+from sinas.web.icons import Icons
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(
@@ -23,29 +24,31 @@ Delete = Annotated[AgentService, Depends(allowed(AgentService, "agents", "delete
 
 
 @router.post("", status_code=201, response_model=AgentRead)
-async def create_agent(data: AgentCreate, agents: Create) -> Agent:
+async def create_agent(data: AgentCreate, agents: Create, icons: Icons) -> Agent:
     """Create an agent, owned by the caller."""
-    return await agents.create(data)
+    return await icons.on(await agents.create(data))
 
 
 @router.get("", response_model=list[AgentRead])
 async def list_agents(
-    agents: Read, skip: SkipQuery = 0, limit: LimitQuery = 1000
+    agents: Read, icons: Icons, skip: SkipQuery = 0, limit: LimitQuery = 1000
 ) -> Sequence[Agent]:
     """List the agents the caller may read, newest first."""
-    return await agents.page(skip=skip, limit=limit)
+    return await icons.on_all(await agents.page(skip=skip, limit=limit))
 
 
 @router.get("/{namespace}/{name}", response_model=AgentRead)
-async def get_agent(namespace: str, name: str, agents: Read) -> Agent:
+async def get_agent(namespace: str, name: str, agents: Read, icons: Icons) -> Agent:
     """Get one agent."""
-    return await agents.get(namespace, name)
+    return await icons.on(await agents.get(namespace, name))
 
 
 @router.put("/{namespace}/{name}", response_model=AgentRead)
-async def update_agent(namespace: str, name: str, data: AgentUpdate, agents: Update) -> Agent:
+async def update_agent(
+    namespace: str, name: str, data: AgentUpdate, agents: Update, icons: Icons
+) -> Agent:
     """Change an agent; fields left out stay as they are."""
-    return await agents.update(namespace, name, data)
+    return await icons.on(await agents.update(namespace, name, data))
 
 
 @router.delete("/{namespace}/{name}", status_code=204)

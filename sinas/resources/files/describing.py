@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from sinas.models import Collection, File, FileVisibility
-from sinas.resources.files.links import Links
 from sinas.resources.files.schemas import FileRead
 from sinas.resources.files.uploads import Stored
+from sinas.web.file_links import Links
 
 
 def described(links: Links, collection: Collection, columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -15,7 +15,9 @@ def described(links: Links, collection: Collection, columns: Mapping[str, Any]) 
     return {
         **columns,
         "namespace": collection.namespace,
-        "url": links.public(collection, columns["name"]) if is_public else None,
+        "url": links.public(collection.namespace, collection.name, columns["name"])
+        if is_public
+        else None,
     }
 
 

@@ -13,7 +13,6 @@ from sinas.resources.files.blobs import drafting
 from sinas.resources.files.dependencies import IfMatch, Uploads, files_for
 from sinas.resources.files.describing import uploaded
 from sinas.resources.files.incoming import FormIncoming, Incoming, JsonIncoming
-from sinas.resources.files.links import DEFAULT_SECONDS, Links
 from sinas.resources.files.schemas import (
     FileDownload,
     FileForm,
@@ -27,6 +26,7 @@ from sinas.resources.files.service import FileService, OpenFiles
 from sinas.resources.files.serving import as_json, raw
 from sinas.resources.files.uploads import NewContent
 from sinas.web.deps import CREDENTIALS, Context
+from sinas.web.file_links import DEFAULT_SECONDS, Links
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(

@@ -7,11 +7,11 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from sinas.crud.schema import Input, Output, Stamped
+from sinas.kit.file_names import MAX_CHARS, clean_name
 from sinas.kit.json_text import encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.media_types import is_media_type
 from sinas.models import FileVisibility
-from sinas.resources.files.names import MAX_CHARS, clean_name
 
 _MAX_METADATA_BYTES = 256 * 1024
 

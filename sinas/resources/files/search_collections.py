@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from sinas.auth.principal import Principal
 from sinas.context import AppContext
 from sinas.errors import NotFoundError
+from sinas.kit.file_names import lookup_name
 from sinas.models import FileIndex, IndexStatus
 from sinas.resources.collections.service import collection_for
-from sinas.resources.files.names import lookup_name
 from sinas.resources.files.repository import by_name, visible
 from sinas.resources.files.search_queries import Scope
 from sinas.resources.files.search_schemas import FileIndexRead, FileSearchRequest

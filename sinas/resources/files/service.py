@@ -1,5 +1,6 @@
 """Rules of files: who finds, changes and deletes what."""
 
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -9,13 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sinas.auth.principal import Principal
 from sinas.context import AppContext
 from sinas.errors import ForbiddenError, NotFoundError
+from sinas.kit.file_names import lookup_name
 from sinas.kit.json_types import JsonObject
 from sinas.models import Collection, File, FileVersion, FileVisibility
 from sinas.resources.collections.service import collection_for
 from sinas.resources.files.blobs import doom
 from sinas.resources.files.describing import described, file_read
-from sinas.resources.files.links import Links, within_limits
-from sinas.resources.files.names import lookup_name
 from sinas.resources.files.repository import Found, by_name, clashing, page, version_of, visible
 from sinas.resources.files.schemas import FileRead, FileUrl
 from sinas.resources.files.uploads import (
@@ -25,6 +25,7 @@ from sinas.resources.files.uploads import (
     lock,
     may_change,
 )
+from sinas.web.file_links import Links, within_limits
 
 
 class FileService:
@@ -143,7 +144,7 @@ class FileService:
         seconds = within_limits(expires_in)
         number = found.version.version_number
         return FileUrl(
-            url=self._links.temporary(found.file.id, number, seconds),
+            url=self._links.temporary(found.file.id, number, timedelta(seconds=seconds)),
             filename=found.file.name,
             content_type=found.version.content_type,
             version=number,

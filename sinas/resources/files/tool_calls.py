@@ -23,7 +23,6 @@ from sinas.kit.media_types import essence, guessed
 from sinas.models import FileVersion, FileVisibility
 from sinas.resources.artifacts.service import NewArtifact, store
 from sinas.resources.files.blobs import drafting
-from sinas.resources.files.links import Links
 from sinas.resources.files.repository import Found
 from sinas.resources.files.schemas import Name
 from sinas.resources.files.service import FileService
@@ -37,6 +36,7 @@ from sinas.resources.files.text_lines import (
 from sinas.resources.files.uploads import FileUploads, NewContent, etag
 from sinas.storage.base import PIECE_BYTES
 from sinas.tools.base import Call, Failed, Ok, Retry, ToolResult
+from sinas.web.file_links import Links
 
 # Of text that is changed in memory.
 _MOST_EDITED_BYTES: Final = 8 * 1024 * 1024

@@ -20,6 +20,7 @@ from sinas.errors import (
     PayloadTooLargeError,
     PreconditionError,
 )
+from sinas.kit.file_names import another_name
 from sinas.kit.http_ranges import matches
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import compile_schema
@@ -29,7 +30,6 @@ from sinas.resources.collections.service import collection_for
 from sinas.resources.files.blobs import Draft, Written, too_large
 from sinas.resources.files.functions import Approved, ContentFilter, Upload, tell_of_upload
 from sinas.resources.files.index_jobs import index_soon
-from sinas.resources.files.names import another_name
 from sinas.resources.files.repository import by_name, clashing, version_of
 
 _MIB: Final = 1024 * 1024

@@ -16,6 +16,7 @@ from sinas.resources.functions.schemas import (
 )
 from sinas.resources.functions.service import FunctionService
 from sinas.web.deps import CREDENTIALS, Context, InUnit, permitted
+from sinas.web.icons import Icons
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(
@@ -42,31 +43,31 @@ Delete = Annotated[FunctionService, Depends(_functions("delete"))]
 
 
 @router.post("", response_model=FunctionRead, status_code=201)
-async def create_function(body: FunctionCreate, functions: Create) -> Function:
+async def create_function(body: FunctionCreate, functions: Create, icons: Icons) -> Function:
     """Create a function; its code becomes version 1."""
-    return await functions.create(body)
+    return await icons.on(await functions.create(body))
 
 
 @router.get("", response_model=list[FunctionRead])
 async def list_functions(
-    functions: Read, skip: SkipQuery = 0, limit: LimitQuery = 100
+    functions: Read, icons: Icons, skip: SkipQuery = 0, limit: LimitQuery = 100
 ) -> Sequence[Function]:
     """List the functions you may read, newest first, inactive ones included."""
-    return await functions.page(skip=skip, limit=limit)
+    return await icons.on_all(await functions.page(skip=skip, limit=limit))
 
 
 @router.get("/{namespace}/{name}", response_model=FunctionRead)
-async def get_function(namespace: str, name: str, functions: Read) -> Function:
+async def get_function(namespace: str, name: str, functions: Read, icons: Icons) -> Function:
     """Get one function."""
-    return await functions.get(namespace, name)
+    return await icons.on(await functions.get(namespace, name))
 
 
 @router.put("/{namespace}/{name}", response_model=FunctionRead)
 async def update_function(
-    namespace: str, name: str, body: FunctionUpdate, functions: Update
+    namespace: str, name: str, body: FunctionUpdate, functions: Update, icons: Icons
 ) -> Function:
     """Change the given fields. A body with `code` makes a new version."""
-    return await functions.update(namespace, name, body)
+    return await icons.on(await functions.update(namespace, name, body))
 
 
 @router.delete("/{namespace}/{name}", status_code=204)

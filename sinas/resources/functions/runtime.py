@@ -25,6 +25,7 @@ from sinas.resources.functions.schemas import (
 from sinas.resources.functions.service import FunctionService
 from sinas.web.application import Application
 from sinas.web.deps import CREDENTIALS, Context, InUnit, permitted
+from sinas.web.icons import Icons
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(tags=["functions"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
@@ -118,10 +119,14 @@ async def execute_function_async(
 @router.get("/functions", response_model=list[FunctionRead])
 @router.get("/discovery/functions", response_model=list[FunctionRead])
 async def discover_functions(
-    functions: Discovery, _: Application, skip: SkipQuery = 0, limit: LimitQuery = 1000
+    functions: Discovery,
+    icons: Icons,
+    _: Application,
+    skip: SkipQuery = 0,
+    limit: LimitQuery = 1000,
 ) -> Sequence[Function]:
     """List the active functions you may read, by name."""
-    return await functions.discover(skip=skip, limit=limit)
+    return await icons.on_all(await functions.discover(skip=skip, limit=limit))
 
 
 def _background(body: FunctionExecuteAsync, key: str | None, callback_hosts: str) -> Trigger:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import Field, computed_field
+from pydantic import Field
 
 from sinas.crud.schema import Input, Output, Stamped
 from sinas.kit.json_types import JsonObject, JsonValue
@@ -113,6 +113,7 @@ class FunctionRead(Stamped):
     input_schema: JsonObject
     output_schema: JsonObject
     icon: str | None
+    icon_url: str | None
     shared_pool: bool
     requires_approval: bool
     timeout: int | None
@@ -120,13 +121,6 @@ class FunctionRead(Stamped):
     retry: FunctionRetry | None
     enabled_secrets: list[str] | None
     is_active: bool
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def icon_url(self) -> str | None:
-        """Where the icon is, null when `icon` names none that can be served."""
-        scheme, _, url = (self.icon or "").partition(":")
-        return url if scheme == "url" and url.startswith(("https://", "http://")) else None
 
 
 class FunctionVersionRead(Output):

@@ -9,7 +9,6 @@ from uuid import UUID
 from sinas.auth.tokens import TokenSigner
 from sinas.context import AppContext
 from sinas.errors import UnauthenticatedError
-from sinas.models import Collection
 
 DEFAULT_SECONDS: Final = 3600
 _PURPOSE: Final = "file_serve"
@@ -28,16 +27,17 @@ class Links:
         """For an installation."""
         return cls(context.signer, context.settings.core.links_url)
 
-    def temporary(self, file_id: UUID, version: int, seconds: int = DEFAULT_SECONDS) -> str:
+    def temporary(
+        self, file_id: UUID, version: int, lifetime: timedelta = timedelta(seconds=DEFAULT_SECONDS)
+    ) -> str:
         """An address of one version; it opens it to whoever has it, until it expires."""
         claims = {"file_id": str(file_id), "version": version}
-        token = self.signer.mint_link(_PURPOSE, claims, timedelta(seconds=seconds))
+        token = self.signer.mint_link(_PURPOSE, claims, lifetime)
         return f"{self.base_url}/files/serve/{token}"
 
-    def public(self, collection: Collection, name: str) -> str:
+    def public(self, namespace: str, collection: str, name: str) -> str:
         """The lasting address of a shared file of a public collection."""
-        where = f"{collection.namespace}/{collection.name}/{quote(name, safe='')}"
-        return f"{self.base_url}/files/public/{where}"
+        return f"{self.base_url}/files/public/{namespace}/{collection}/{quote(name, safe='')}"
 
     def read(self, token: str) -> tuple[UUID, int]:
         """File and version of a token.

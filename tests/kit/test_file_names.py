@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from sinas.resources.files.names import clean_name, lookup_name
+from sinas.kit.file_names import clean_name, lookup_name
 
 
 def test_an_accent_is_one_however_it_is_written() -> None:

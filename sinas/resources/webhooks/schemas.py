@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sinas.crud.schema import Input, Output, Stamped
 from sinas.kit.json_types import JsonObject
+from sinas.kit.templates import MAX_KEPT_CHARS
 from sinas.models import DeliveryStatus, HttpMethod, ResponseMode, TargetType
 
 # Ends the path of a webhook's own operations under /api/v1/webhooks.
@@ -42,7 +43,7 @@ Template = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=65_536,
+        max_length=MAX_KEPT_CHARS,  # filled in on the event loop, for every call
         description="Jinja2; sees the payload's keys, and all of it as `payload`.",
     ),
 ]

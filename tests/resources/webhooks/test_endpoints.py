@@ -115,6 +115,16 @@ async def test_everything_that_can_be_said(client: httpx.AsyncClient) -> None:
             422,
             "message_template",
         ),
+        (
+            {
+                "target_type": "agent",
+                "function_name": None,
+                "agent_name": "x",
+                "message_template": "x" * 10_001,
+            },
+            422,
+            "message_template",
+        ),
         ({"target_type": "pipeline"}, 422, "target_type"),
         ({"path": "a/deliveries"}, 422, "path"),
         ({"path": "deliveries/a"}, 422, "path"),

@@ -68,10 +68,13 @@ def grammar_error(key: str) -> str | None:
     if len(key) > MAX_KEY_LENGTH:
         return f"A permission key has at most {MAX_KEY_LENGTH} characters."
     parsed = parse(key)
-    if parsed is None or not key.isprintable() or any(c.isspace() for c in key):
+    if parsed is None or not key.isprintable():
         return _FORM.format(key=key)
-    segments = (*parsed.base, *parsed.path, parsed.action)
-    if not all(segments) or "/" in parsed.action or ":" in key[: key.rindex(":")]:
+    words = (*parsed.base, parsed.action)
+    if not all(words) or any(c in "/:" or c.isspace() for word in words for c in word):
+        return _FORM.format(key=key)
+    # Names of agents have blanks and colons inside.
+    if not all(name and name == name.strip() for name in parsed.path):
         return _FORM.format(key=key)
     return None
 

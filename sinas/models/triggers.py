@@ -41,6 +41,8 @@ class Webhook(IdMixin, TimestampMixin, Base):
     """A URL that starts a function or an agent.
 
     Attributes:
+        access: The permission limit of whoever last said what it runs, as in `Execution`; counts
+            where nobody has to sign in.
         dedup: `key` (`$.a.b` or `header:Name`) and `ttl_seconds`.
         signature: How the body is signed: `secret` (name of a secret of the owner), `header`,
             `algorithm`, `encoding`, `prefix`; null where no signature is asked for.
@@ -68,6 +70,7 @@ class Webhook(IdMixin, TimestampMixin, Base):
     signature: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
     message_template: Mapped[str | None]
     session_key_template: Mapped[str | None]
+    access: Mapped[dict[str, bool] | None] = mapped_column(JSONB(none_as_null=True))
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
 
 

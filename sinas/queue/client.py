@@ -42,10 +42,3 @@ class JobQueue:
             for channel, message in messages:
                 pipe.publish(channel, message)
             await pipe.execute()
-
-    async def pending(self, *lanes: str) -> int:
-        """How many jobs wait in the lanes of these keys, delayed ones included."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for lane in lanes:
-                pipe.zcard(lane)
-            return sum(await pipe.execute())

@@ -175,6 +175,12 @@ def test_grammar_accepts_what_can_grant(key):
     assert grammar_error(key) is None
 
 
+def test_names_of_agents_can_be_written():
+    key = "sinas.agents/sales/My bot (v2): x.chat:all"
+    assert grammar_error(key) is None
+    assert matches(key, "sinas.agents/sales/My bot (v2): x.chat:own")
+
+
 @pytest.mark.parametrize(
     "key",
     [
@@ -190,6 +196,11 @@ def test_grammar_accepts_what_can_grant(key):
         "sinas.agents/a/.read:own",
         "sinas.agents/a.b/read:own",
         "sinas.us ers.read:own",
+        "sinas.us:ers.read:own",
+        "sinas.users.re ad:own",
+        "sinas.agents/sales/ bot.read:own",
+        "sinas.agents/sales/my\tbot.read:own",
+        "sinas.agents/sales/my\u2003bot.read:own",
         "sinas.users.read:own\n",
         "sinas.users.\x00read:own",
         "sinas." + "a" * MAX_KEY_LENGTH + ".read:own",

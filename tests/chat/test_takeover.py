@@ -15,6 +15,7 @@ from tests.chat.support import Live, Talk, Talks, text_of, until
 from tests.factories.chats import make_chat, make_message, make_turn
 from tests.factories.functions import make_function
 from tests.fixtures.state import in_own_task
+from tests.support.lanes import jobs_in
 from tests.support.llm_script import Answer, Call, words
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ async def test_a_job_lost_between_commit_and_queue_is_pushed_again(
     turn = await make_turn(talk.context, chat, channel_id="lost")
     await make_message(talk.context, chat, turn_id=turn.id)
     await push_again(talk.context)
-    assert await talk.context.queue.pending(Queue.AGENTS) == 0
+    assert await jobs_in(talk.context, Queue.AGENTS) == 0
     await _age(talk.context)
     await push_again(talk.context)
     lost = Talk(talk.context, talk.client, {"id": str(chat.id)}, talk.agent)

@@ -14,6 +14,7 @@ from sinas.models import Role, User
 from sinas.queue.client import JobQueue
 from sinas.queue.job import Queue
 from tests.fixtures.database import QueryCounter
+from tests.support.lanes import jobs_in
 
 JOB = QueuedJob(queue=Queue.AGENTS, name="tests.run", job_id="tests.run:1", args=("1",))
 
@@ -54,7 +55,7 @@ async def test_rollback_drops_rows_jobs_and_actions(context: AppContext) -> None
     with pytest.raises(InterruptedByTestError):
         await interrupted()
     assert "gone@example.com" not in await emails(context)
-    assert await context.queue.pending(Queue.AGENTS) == 0
+    assert await jobs_in(context, Queue.AGENTS) == 0
     assert await context.redis.keys("*") == []
     assert done == []
 
@@ -64,13 +65,13 @@ async def test_jobs_then_actions_run_once_the_rows_are_visible(context: AppConte
 
     async def look() -> None:
         there = "kept@example.com" in await emails(context)
-        seen.append((there, await context.queue.pending(Queue.AGENTS)))
+        seen.append((there, await jobs_in(context, Queue.AGENTS)))
 
     async with context.unit() as unit:
         unit.after_commit(look)
         unit.queue_job(JOB)
         unit.session.add(User(email="kept@example.com"))
-        assert await context.queue.pending(Queue.AGENTS) == 0
+        assert await jobs_in(context, Queue.AGENTS) == 0
     assert seen == [(True, 1)]
 
 
@@ -82,7 +83,7 @@ async def test_a_failing_commit_drops_what_waited(context: AppContext) -> None:
 
     with pytest.raises(DBAPIError):
         await commit_bad()
-    assert await context.queue.pending(Queue.AGENTS) == 0
+    assert await jobs_in(context, Queue.AGENTS) == 0
 
 
 async def test_a_lost_push_does_not_undo_the_transaction(context: AppContext) -> None:
@@ -122,7 +123,7 @@ async def test_a_job_pushed_twice_is_one_entry(context: AppContext) -> None:
     async with context.unit() as unit:
         unit.queue_job(JOB)
         unit.queue_job(JOB)
-    assert await context.queue.pending(Queue.AGENTS) == 1
+    assert await jobs_in(context, Queue.AGENTS) == 1
 
 
 async def test_a_delayed_job_waits_without_waking_anybody(context: AppContext) -> None:

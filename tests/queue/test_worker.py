@@ -17,6 +17,7 @@ from sinas.queue.client import JobQueue
 from sinas.queue.job import AnyJob, Queue, job
 from sinas.queue.worker import QueueWorker, released_slot
 from tests.queue.conftest import OwnRedis
+from tests.support.lanes import jobs_in
 
 QUEUE = Queue.AGENTS
 PATIENCE = 20
@@ -117,7 +118,7 @@ async def test_a_pushed_job_runs_with_its_arguments(context: AppContext, bench: 
         await context.queue.push([entry("Ünïcode \" ' name")])
         await bench.until(ended=1)
     assert bench.started == ["Ünïcode \" ' name"]
-    assert await context.queue.pending(QUEUE) == 0
+    assert await jobs_in(context, QUEUE) == 0
 
 
 async def test_what_was_pushed_before_the_worker_came_runs(
@@ -175,7 +176,7 @@ async def test_no_more_jobs_at_once_than_allowed(context: AppContext, bench: Ben
         await bench.until(started=3)
         await asyncio.sleep(0.05)
         assert len(bench.started) == 3
-        assert await context.queue.pending(QUEUE) == 5
+        assert await jobs_in(context, QUEUE) == 5
         bench.gate.set()
         await bench.until(ended=8)
     assert bench.most_at_once == 3
@@ -190,7 +191,7 @@ async def test_a_full_lane_leaves_the_other_its_slots(context: AppContext, bench
         await context.queue.push([entry("nested", queue=f"{QUEUE}:nested")])
         await bench.until(started=3)
         assert "nested" in bench.started
-        assert await context.queue.pending(QUEUE, f"{QUEUE}:nested") == 3
+        assert await jobs_in(context, QUEUE, f"{QUEUE}:nested") == 3
         bench.gate.set()
         await bench.until(ended=6)
     assert bench.most_at_once == 3
@@ -227,7 +228,7 @@ async def test_a_failing_job_ends_only_itself(context: AppContext, bench: Bench)
         await bench.until(ended=3)
     assert set(bench.started) == {"bad", "good", "after"}
     # Neither is tried again by itself: leases and sweeps decide that.
-    assert await context.queue.pending(QUEUE) == 0
+    assert await jobs_in(context, QUEUE) == 0
 
 
 async def test_other_queues_are_left_alone(context: AppContext, bench: Bench) -> None:
@@ -235,7 +236,7 @@ async def test_other_queues_are_left_alone(context: AppContext, bench: Bench) ->
         await context.queue.push([entry("theirs", of=elsewhere), entry("ours")])
         await bench.until(ended=1)
     assert bench.started == ["ours"]
-    assert await context.queue.pending(Queue.FUNCTIONS) == 1
+    assert await jobs_in(context, Queue.FUNCTIONS) == 1
 
 
 async def test_workers_share_without_doubling(context: AppContext, bench: Bench) -> None:
@@ -285,7 +286,7 @@ async def test_the_job_of_a_killed_worker_runs_when_pushed_again(
             task.cancel()
         await bench.until(ended=1)
     assert bench.cancelled == ["taken over"]
-    assert await context.queue.pending(QUEUE) == 0
+    assert await jobs_in(context, QUEUE) == 0
     bench.gate.set()
     async with working(context.redis, bench):
         await context.queue.push([entry("taken over")])
@@ -308,7 +309,7 @@ async def test_a_draining_worker_ends_what_runs_and_takes_no_more(
         assert bench.cancelled == []
         await asyncio.sleep(0.05)
         assert len(bench.started) == 2
-        assert await context.queue.pending(QUEUE) == 1
+        assert await jobs_in(context, QUEUE) == 1
 
 
 async def test_a_drain_that_takes_too_long_cancels(context: AppContext, bench: Bench) -> None:

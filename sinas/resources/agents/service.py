@@ -107,8 +107,17 @@ class AgentService(CrudService[Agent, AgentCreate, AgentUpdate]):
         if provider_id is not None and not await self.rows.provider_exists(provider_id):
             raise _rejected("llm_provider_id", f"LLM provider '{provider_id}' not found")
         await asyncio.to_thread(_check_templates, values)
-        if values.get("is_default"):
+        if values.get("is_default") and not (row is not None and row.is_default):
+            self._require_every_agent()
             await self.rows.clear_default()
+
+    def _require_every_agent(self) -> None:
+        """Whoever names no agent talks to the default one: that is for all to say."""
+        if not self.principal.can_one_of("sinas.agents.update:all", "sinas.agents/*/*.update:all"):
+            raise ForbiddenError(
+                "Not authorized to choose the default agent: this needs "
+                "'sinas.agents/*/*.update:all'."
+            )
 
     @override
     async def delete(self, namespace: str, name: str) -> None:

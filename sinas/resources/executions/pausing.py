@@ -46,6 +46,7 @@ _MOST_OFFERED = 10
 # An answer's message is missed only when Redis or the connection to it fails.
 _LOOK_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
+_LONGER_SECONDS = 5.0
 
 _executions: Any = Execution.__table__
 _own = (_executions.c.id == bindparam("key"), _executions.c.lease_owner == bindparam("owner"))
@@ -188,7 +189,10 @@ class Continuations:
                         else f"Execution '{execution_id}' has been answered already."
                     )
                 unit.publish(f"{EXECUTION_ANSWER_PREFIX}{execution_id}", b"1")
-            return await wait_for_end(self.context, listener, execution_id, timeout)
+            # A little longer, so that the end by the limit itself is still told.
+            return await wait_for_end(
+                self.context, listener, execution_id, timeout + _LONGER_SECONDS
+            )
 
     async def _changeable(self, session: AsyncSession, execution_id: UUID) -> Execution:
         rows = ExecutionRepository(session, self.principal)

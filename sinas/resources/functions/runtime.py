@@ -1,5 +1,6 @@
 """Runtime routes of functions: calling them, and finding out which there are."""
 
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Depends, Header, Response
 from sinas.auth.principal import Principal
 from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.egress.callbacks import check_callback_url
+from sinas.kit.crypto import sha256_hex
 from sinas.kit.ids import uuid7
 from sinas.models import Function, TriggerType
 from sinas.resources.executions.events import ExecutionEnd
@@ -85,7 +87,7 @@ async def execute_function(
     trigger = Trigger(
         type=TriggerType.API,
         id=body.trigger_id or _RUNTIME_API,
-        client_key=key or body.trigger_id,
+        client_key=key or _named(body),
     )
     fresh = uuid7()
     execution_id, end = await calls.run(
@@ -135,11 +137,26 @@ def _background(body: FunctionExecuteAsync, key: str | None, callback_hosts: str
     return Trigger(
         type=TriggerType.API,
         id=body.trigger_id or _RUNTIME_API,
-        client_key=key or body.trigger_id,
+        client_key=key or _named(body),
         background=True,
         delay=timedelta(seconds=body.delay_seconds or 0),
         callback_url=body.callback_url,
     )
+
+
+def _named(body: FunctionExecute) -> str | None:
+    """The call as its trigger id names it: together with its input.
+
+    Clients know the id as a mark of theirs that may come again. The same call sent once more is
+    the first one; the same mark on another call is not.
+    """
+    if body.trigger_id is None:
+        return None
+    try:
+        text = json.dumps(body.input, sort_keys=True)
+    except RecursionError:
+        return None  # refused as input, too
+    return f"{body.trigger_id} {sha256_hex(text)}"
 
 
 def _answer(execution_id: UUID, end: ExecutionEnd | None) -> FunctionExecuteRead:

@@ -145,8 +145,8 @@ class FunctionExecute(Input):
         None,
         min_length=1,
         max_length=255,
-        description="Names the call: shown with its execution, and, where there is no header "
-        "`Idempotency-Key`, a second call of yours with the same id is the first one.",
+        description="Marks the call: shown with its execution, and, where there is no header "
+        "`Idempotency-Key`, a second call of yours with the same id and input is the first one.",
     )
 
 

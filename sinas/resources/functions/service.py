@@ -78,7 +78,7 @@ class FunctionService(CrudService[Function, FunctionCreate, FunctionUpdate]):
     async def check(self, values: dict[str, Any], row: Function | None) -> None:
         if row is not None:
             self._check_rename(values, row)
-        if values.get("shared_pool") and not (row is not None and row.shared_pool):
+        if self._is_about_trust(values, row):
             self.principal.require(_SHARED_POOL)
         timeout = values.get("timeout")
         if timeout is not None and timeout > self.limits.max_timeout:
@@ -86,6 +86,20 @@ class FunctionService(CrudService[Function, FunctionCreate, FunctionUpdate]):
             raise InvalidInputError(f"timeout {message}", [FieldError("timeout", message)])
         # A thread: code and schemas can be large, and a schema's trial run can take a second.
         await asyncio.to_thread(_check_content, values)
+
+    def _is_about_trust(self, values: dict[str, Any], row: Function | None) -> bool:
+        """Whether code comes into the shared pool, or what it gets of secrets there changes.
+
+        What runs there was looked at by whoever may put it there, not only by its owner.
+        """
+        if not values.get("shared_pool", row is not None and row.shared_pool):
+            return False
+        if row is None or not row.shared_pool:
+            return True
+        return any(
+            key in values and values[key] != getattr(row, key)
+            for key in ("code", "enabled_secrets")
+        )
 
     async def start(
         self,

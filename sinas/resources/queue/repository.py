@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Result, Row, func, literal, select, union_all
+from sqlalchemy import ColumnElement, Result, Row, func, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from sinas.kit.ids import uuid7_floor
@@ -72,6 +72,25 @@ class QueueRepository:
     async def turn_counts(self, since: datetime) -> dict[TurnStatus, int]:
         """Turns by status."""
         return await self._counts(Turn, TurnStatus, TERMINAL_TURN, since)
+
+    async def waiting(self, *, also_delayed: bool) -> tuple[int, int]:
+        """How many executions and how many turns wait for a worker.
+
+        Asked of the database: Redis also has what was cancelled until a worker comes by.
+        """
+        counts = [
+            select(func.count()).where(
+                _is_one_of(model.status, [status]),
+                or_(literal(also_delayed), model.queued_at <= func.now()),
+            )
+            for model, status in (
+                (Execution, ExecutionStatus.PENDING),
+                (Turn, TurnStatus.QUEUED),
+            )
+        ]
+        found = select(*(each.scalar_subquery() for each in counts))
+        executions, turns = (await self._session.execute(found)).one()
+        return executions, turns
 
     async def executions(
         self, wanted: Collection[ExecutionStatus], since: datetime, limit: int

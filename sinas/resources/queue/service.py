@@ -16,7 +16,6 @@ from sinas.errors import ConflictError
 from sinas.kit.time import utcnow
 from sinas.models import TERMINAL_TURN, Execution, Worker
 from sinas.queue.job import Queue
-from sinas.queue.lanes import function_lanes
 from sinas.resources.executions.service import ExecutionService
 from sinas.resources.jobs.schemas import JobStatus
 from sinas.resources.jobs.service import EXECUTION_STATUS, TURN_STATUS
@@ -74,14 +73,10 @@ class QueueService:
             workers=SharedCounts(count=len(shared), running=shared.count("running")),
         )
 
-    async def pending(self) -> dict[QueueName, int]:
-        """How many jobs wait in each queue, delayed ones included."""
-        queue = self._context.queue
-        lanes = [f"{Queue.FUNCTIONS}{lane}" for lane in function_lanes(self._context.settings)]
-        return {
-            "functions": await queue.pending(*lanes),
-            "agents": await queue.pending(Queue.AGENTS),
-        }
+    async def pending(self, *, also_delayed: bool = True) -> dict[QueueName, int]:
+        """How many jobs wait in each queue."""
+        functions, agents = await self._rows.waiting(also_delayed=also_delayed)
+        return {"functions": functions, "agents": agents}
 
     async def dead_letter_count(self) -> int:
         """How many calls are in the dead-letter list."""

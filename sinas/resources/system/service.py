@@ -58,7 +58,7 @@ class SystemService:
         async with context.statement_unit() as unit:
             queue = QueueService(unit, self._principal, context)
             dead_letters = await queue.dead_letter_count()
-            pending = await queue.pending() if redis.status == "running" else {}
+            pending = await queue.pending(also_delayed=False)
         statuses = [report.status for report in reports]
         return HealthRead(
             warnings=warnings_of(

@@ -172,7 +172,7 @@ class WebhookCalls:
         if webhook.requires_auth:
             return await signed_in()
         try:
-            return await self.context.authenticator.by_user(webhook.user_id)
+            return await self.context.authenticator.by_user(webhook.user_id, webhook.access)
         except UnauthenticatedError:
             raise ForbiddenError("The owner of this webhook is no longer active.") from None
 

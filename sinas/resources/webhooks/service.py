@@ -27,6 +27,8 @@ from sinas.settings import FunctionSettings
 
 _DEFAULT_NAMESPACE = "default"
 _OF_FUNCTIONS = ("function_namespace", "function_name")
+# Neither what is run, nor with what, nor by whom.
+_HARMLESS = {"description", "is_active"}
 _OF_AGENTS = ("agent_namespace", "agent_name", "message_template", "session_key_template")
 
 
@@ -66,13 +68,19 @@ class WebhookService:
         """
         self.principal.require("sinas.webhooks.create:own")
         values = data.model_dump()
-        row = Webhook(user_id=self.principal.user_id, **await self._checked(values))
+        row = Webhook(
+            user_id=self.principal.user_id,
+            access=self.principal.limit_map,
+            **await self._checked(values),
+        )
         self.rows.add(row)
         await self._flush(row.path)
         return row
 
     async def update(self, path: str, data: WebhookUpdate) -> Webhook:
         """Change the given fields. A target that is left as it is, is not looked at.
+
+        Whoever changes more than whether it is on limits what it runs to what they hold.
 
         Raises:
             NotFoundError: Absent or not visible, or the new target does not exist.
@@ -88,7 +96,11 @@ class WebhookService:
             # What belongs to the other kind of target goes, unless it was asked for just now.
             others = _OF_AGENTS if row.target_type is TargetType.AGENT else _OF_FUNCTIONS
             merged |= {key: None for key in others if key not in changes}
-        for key, value in (await self._checked(merged, before=row)).items():
+        values = await self._checked(merged, before=row)
+        changed = {key for key, value in values.items() if getattr(row, key) != value}
+        if changed - _HARMLESS:
+            row.access = self.principal.limit_map
+        for key, value in values.items():
             setattr(row, key, value)
         await self._flush(path)
         # `updated_at` is the database's; read it back for the answer.

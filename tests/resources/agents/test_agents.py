@@ -223,11 +223,27 @@ async def test_renaming_needs_the_right_to_the_new_name(context: AppContext, as_
     assert (await key.get(f"{PATH}/shop/a")).status_code == 200
 
 
+async def test_the_default_agent_is_chosen_by_who_may_change_all(as_: SignIn) -> None:
+    """Whoever names no agent talks to it: no user may put theirs in its place."""
+    user, admin = await as_("user"), await as_("admin")
+    answer = await user.post(PATH, json={"name": "mine", "is_default": True})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    await create(user, name="mine")
+    assert (await user.put(f"{PATH}/default/mine", json={"is_default": True})).status_code == 403
+    before = (await admin.get("/agents/default")).json()["name"]
+    assert before != "mine"
+    assert (await admin.put(f"{PATH}/default/mine", json={"is_default": True})).status_code == 200
+    # Its owner may still send back what they read.
+    again = await user.put(f"{PATH}/default/mine", json={"is_default": True, "description": "x"})
+    assert again.json()["description"] == "x"
+
+
 async def test_deleting_frees_the_name_and_keeps_the_chats(
     context: AppContext, as_: SignIn
 ) -> None:
     client = await as_()
-    first = await create(client, name="a", is_default=True)
+    first = await create(client, name="a")
+    await (await as_("admin")).put(f"{PATH}/default/a", json={"is_default": True})
     chat = (await client.post("/agents/default/a/chats", json={})).json()
     assert (await client.delete(f"{PATH}/default/a")).status_code == 204
     assert (await client.get(f"{PATH}/default/a")).status_code == 404

@@ -8,6 +8,7 @@ from sinas.models import Execution, ExecutionStatus, Function
 from sinas.queue.job import Queue
 from sinas.resources.executions.jobs import push
 from sinas.worker import RunningWorker
+from tests.support.lanes import jobs_in
 
 Key = Execution | UUID | str
 
@@ -45,4 +46,4 @@ async def running_in(worker: RunningWorker, row: Execution) -> None:
 
 async def pending(context: AppContext, lane: str = "") -> int:
     """How many calls wait in a lane."""
-    return await context.queue.pending(f"{Queue.FUNCTIONS}{lane}")
+    return await jobs_in(context, f"{Queue.FUNCTIONS}{lane}")

@@ -176,9 +176,16 @@ async def test_the_shared_pool_is_for_those_who_hold_its_permission(as_: SignIn)
     assert (await user.put(f"{URL}/tests/echo", json={"shared_pool": True})).status_code == 403
     shared = await admin.put(f"{URL}/tests/echo", json={"shared_pool": True})
     assert shared.json()["shared_pool"] is True
-    # Its owner may go on editing what somebody else made shared.
-    again = await user.put(f"{URL}/tests/echo", json={"shared_pool": True, "description": "x"})
-    assert again.status_code == 200
+    # Its owner may go on describing what somebody else made shared, but not change what it does
+    # there, nor which secrets it gets.
+    again = await user.put(f"{URL}/tests/echo", json={**shared.json(), "description": "x"})
+    assert again.status_code == 200, again.text
+    code = "def handler(input_data, context):\n    return context['secrets']"
+    for change in ({"code": code}, {"enabled_secrets": ["KEY"]}):
+        assert (await user.put(f"{URL}/tests/echo", json=change)).status_code == 403
+        assert (await admin.put(f"{URL}/tests/echo", json=change)).status_code == 200
+    out = await user.put(f"{URL}/tests/echo", json={"shared_pool": False, "code": code + "['a']"})
+    assert out.status_code == 200
 
 
 async def test_other_peoples_functions_do_not_exist(as_: SignIn) -> None:

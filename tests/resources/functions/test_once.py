@@ -74,6 +74,17 @@ async def test_another_input_with_the_same_name_is_refused(
     assert await count(context) == 1
 
 
+async def test_a_trigger_id_may_mark_several_calls(
+    context: AppContext, as_: SignIn, function_worker: RunningWorker
+) -> None:
+    await make_function(context, await as_.user("user"), name="f")
+    client = await as_("user")
+    results = [await call(client, trigger_id="run:1", input={"a": a}) for a in (1, 2, 1)]
+    assert [answer.json()["result"] for answer in results] == [{"a": 1}, {"a": 2}, {"a": 1}]
+    assert [answer.headers.get(REPLAYED) for answer in results] == [None, None, "true"]
+    assert await count(context) == 2
+
+
 async def test_a_name_counts_for_one_user_and_one_function(
     context: AppContext, as_: SignIn, function_worker: RunningWorker
 ) -> None:

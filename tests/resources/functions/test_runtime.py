@@ -22,6 +22,7 @@ from tests.factories.identity import make_user
 from tests.fixtures.client import SignIn
 from tests.fixtures.configuration import changed
 from tests.fixtures.database import QueryCounter
+from tests.support.lanes import jobs_in
 
 ADD = """
 def handler(input_data, context):
@@ -242,7 +243,7 @@ async def test_bad_input_answers_422_and_leaves_a_record(
     assert (row["status"], row["error"]) == ("FAILED", problem["detail"])
     assert row["input_data"] == {"a": "zzz", "b": 1}
     assert row["completed_at"] is not None
-    assert await context.queue.pending("sinas:queue:functions") == 0
+    assert await jobs_in(context, "sinas:queue:functions") == 0
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,13 @@ class TestStats:
             push_turn(unit, turn)
         stats = await json_of(admin, f"{QUEUE}/stats")
         assert stats["queues"] == {"functions": {"pending": 3}, "agents": {"pending": 1}}
+        later = {"input": {}, "delay_seconds": 3600}
+        answer = await client.post("/functions/default/echo/execute/async", json=later)
+        stats = await json_of(admin, f"{QUEUE}/stats")
+        assert stats["queues"]["functions"] == {"pending": 4}
+        await client.post(f"/executions/{answer.json()['execution_id']}/cancel")
+        stats = await json_of(admin, f"{QUEUE}/stats")
+        assert stats["queues"]["functions"] == {"pending": 3}
 
     async def test_dead_letters_and_sandboxes(
         self,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from sinas.context import AppContext
-from sinas.models import DeliveryStatus, User, Webhook
+from sinas.models import DeliveryStatus, Execution, User, Webhook
 from sinas.worker import RunningWorker
 from tests.factories.chats import make_agent, make_chat
 from tests.factories.functions import ECHO, make_function
@@ -390,3 +390,35 @@ async def test_a_call_costs_two_statements_more_than_executing(
     with query_counter() as calling:
         assert (await client.post("/webhooks/count", json={})).status_code == 202
     assert calling.count == executing.count + 2, calling.statements
+
+
+async def test_a_limited_key_cannot_save_more_rights_than_it_has(
+    context: AppContext,
+    as_: SignIn,
+    client: httpx.AsyncClient,
+    owner: User,
+    function_worker: RunningWorker,
+) -> None:
+    await make_function(context, owner, ECHO, name="f")
+    may = ["sinas.webhooks.create:own", "sinas.webhooks.update:own", "sinas.webhooks.read:own"]
+    may.append("sinas.functions/default/f.execute:own")
+    key = await as_.key("owner", may)
+    body = {"path": "open", "function_name": "f", "requires_auth": False}
+    assert (await key.post("/api/v1/webhooks", json=body)).status_code == 201
+
+    async def limit() -> dict[str, bool] | None:
+        called = await client.post("/webhooks/open", json={})
+        assert called.status_code == 200, called.text
+        async with context.unit() as unit:
+            execution = await unit.session.get(Execution, UUID(called.json()["execution_id"]))
+            assert execution is not None
+            return execution.access
+
+    assert await limit() == dict.fromkeys(sorted(may), True)
+    whole = await as_("owner")
+    await whole.patch("/api/v1/webhooks/open", json={"description": "mine"})
+    assert await limit() is not None
+    await whole.patch("/api/v1/webhooks/open", json={"default_values": {"x": 1}})
+    assert await limit() is None
+    await key.patch("/api/v1/webhooks/open", json={"default_values": {"x": 2}})
+    assert await limit() is not None

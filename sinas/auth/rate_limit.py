@@ -1,5 +1,7 @@
 """Fixed-window rate limits in Redis, shared by all API processes."""
 
+import contextlib
+
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -36,3 +38,9 @@ class RateLimiter:
                 "Too many requests. Please try again later.",
                 retry_after_seconds=max(1, int(seconds_left)),
             )
+
+    async def take_back(self, key: str) -> None:
+        """Do not count an attempt after all, which turned out to be a good one."""
+        # Counted for the rest of the window then: nothing that a good attempt should fail for.
+        with contextlib.suppress(RedisError):
+            await self._redis.decr(_PREFIX + key)

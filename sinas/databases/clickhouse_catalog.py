@@ -20,7 +20,7 @@ ORDER BY name"""
 _COLUMNS: Final = """
 SELECT name AS column_name, type AS data_type,
   extract(type, '^(?:LowCardinality\\\\(|Nullable\\\\()*([A-Za-z0-9]+)') AS udt_name,
-  match(type, '^(LowCardinality\\\\()?Nullable\\\\(')::Bool AS is_nullable,
+  if(match(type, '^(LowCardinality\\\\()?Nullable\\\\('), 'YES', 'NO') AS is_nullable,
   nullIf(trimBoth(concat(if(default_kind IN ('', 'DEFAULT'), '', default_kind), ' ',
     default_expression)), '') AS column_default,
   character_octet_length AS character_maximum_length, numeric_precision, numeric_scale,

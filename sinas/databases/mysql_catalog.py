@@ -19,7 +19,7 @@ ORDER BY table_name"""
 _COLUMNS: Final = """
 SELECT column_name AS column_name, data_type AS data_type,
   cast(column_type AS char) AS udt_name,
-  if(is_nullable = 'YES', 'true', 'false') AS is_nullable,
+  is_nullable AS is_nullable,
   cast(column_default AS char) AS column_default,
   character_maximum_length AS character_maximum_length,
   numeric_precision AS numeric_precision, numeric_scale AS numeric_scale,
@@ -78,7 +78,7 @@ def catalog_for(database: str, version: str) -> Catalog:
         constraints=_constraints(version),
         indexes=_INDEXES,
         views=_VIEWS,
-        json_columns=frozenset({"is_nullable", "is_primary_key", "columns", "ref_columns"}),
+        json_columns=frozenset({"is_primary_key", "columns", "ref_columns"}),
     )
 
 

@@ -20,7 +20,7 @@ WHERE n.nspname = :schema AND c.relkind IN ('r', 'p', 'f', 'v', 'm')
   AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
 ORDER BY c.relname"""
 _COLUMNS: Final = """
-SELECT c.column_name, c.data_type, c.udt_name, c.is_nullable = 'YES' AS is_nullable,
+SELECT c.column_name, c.data_type, c.udt_name, c.is_nullable,
   c.column_default, c.character_maximum_length, c.numeric_precision, c.numeric_scale,
   c.ordinal_position,
   EXISTS (

@@ -18,7 +18,7 @@ ORDER BY table_name"""
 # Which columns a key has is in no view of INFORMATION_SCHEMA.
 _COLUMNS: Final = """
 SELECT column_name AS "column_name", data_type AS "data_type", data_type AS "udt_name",
-  is_nullable = 'YES' AS "is_nullable", column_default AS "column_default",
+  is_nullable AS "is_nullable", column_default AS "column_default",
   character_maximum_length AS "character_maximum_length",
   numeric_precision AS "numeric_precision", numeric_scale AS "numeric_scale",
   ordinal_position AS "ordinal_position", FALSE AS "is_primary_key"

@@ -24,6 +24,7 @@ class Sample:
         secret: Fields of the creation that no answer ever carries.
         seen_by_others: Whether the default role Users reads everybody's.
         gone: Status of a read after the deletion.
+        fixed: Fields of the answer that no change may name, because they never change.
         comes_back: Whether creating it again after the deletion revives the same row.
     """
 
@@ -41,6 +42,7 @@ class Sample:
     seen_by_others: bool = False
     gone: int = 404
     comes_back: bool = False
+    fixed: tuple[str, ...] = ()
     required: tuple[str, ...] = field(default=("name",))
 
     def path(self, row: Mapping[str, Any], *, update: bool = False) -> str:
@@ -82,6 +84,7 @@ SAMPLES = (
     ),
     Sample(
         name="collections",
+        fixed=("namespace", "name"),
         collection="/api/v1/collections",
         actor="user",
         item="{namespace}/{name}",
@@ -223,6 +226,7 @@ SAMPLES = (
     ),
     Sample(
         name="budgets",
+        fixed=("agent", "user_id"),
         collection="/api/v1/budgets",
         actor="admin",
         item="{id}",
@@ -306,6 +310,7 @@ SAMPLES = (
     ),
     Sample(
         name="database triggers",
+        fixed=("database_connection_id", "schema_name", "table_name"),
         collection="/api/v1/database-triggers",
         actor="admin",
         item="{name}",
@@ -431,6 +436,7 @@ SAMPLES = (
     ),
     Sample(
         name="secrets",
+        fixed=("name", "visibility"),
         collection="/api/v1/secrets",
         actor="admin",  # of shared ones; private ones are in the slice's own tests
         item="{name}",
@@ -538,6 +544,7 @@ SAMPLES = (
     ),
     Sample(
         name="users",
+        fixed=("email", "roles"),
         collection="/api/v1/users",
         actor="admin",
         item="{id}",
@@ -552,6 +559,7 @@ SAMPLES = (
     ),
     Sample(
         name="webhooks",
+        fixed=("path",),
         collection="/api/v1/webhooks",
         actor="user",
         item="{path}",

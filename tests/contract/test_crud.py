@@ -21,6 +21,18 @@ from tests.fixtures.database import QueryCounter
 
 pytestmark = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 CHANGES_BY_ITSELF = {"updated_at"}
+MAY_BEGIN_INACTIVE = {
+    "budgets",
+    "connectors",
+    "database_connections",
+    "database triggers",
+    "functions",
+    "queries",
+    "schedules",
+    "skills",
+    "templates",
+    "webhooks",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +112,31 @@ async def test_an_update_leaves_what_it_does_not_name(
     assert empty.status_code == 200, empty.text
     unchanged = after.keys() - CHANGES_BY_ITSELF
     assert {k: empty.json()[k] for k in unchanged} == {k: after[k] for k in unchanged}
+
+
+async def test_what_was_read_can_be_sent_back(
+    actor: httpx.AsyncClient, sample: Sample, row: dict[str, Any]
+) -> None:
+    if sample.change is None:
+        return
+    before = (await actor.get(sample.path(row))).json()
+    body = {key: value for key, value in before.items() if key not in sample.fixed}
+    answer = await actor.request(sample.method, sample.path(row, update=True), json=body)
+    assert answer.status_code == 200, answer.text
+    after = (await actor.get(sample.path(row))).json()
+    kept = before.keys() - CHANGES_BY_ITSELF
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+
+
+async def test_one_can_be_made_inactive(actor: httpx.AsyncClient, sample: Sample) -> None:
+    answer = await actor.post(sample.collection, json={**sample.create, "is_active": False})
+    if answer.status_code == 422:
+        assert "is_active: There is no such field" in answer.json()["detail"]
+        assert sample.name not in MAY_BEGIN_INACTIVE
+        return
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["is_active"] is False
+    assert sample.name in MAY_BEGIN_INACTIVE
 
 
 async def test_deleted_is_gone(

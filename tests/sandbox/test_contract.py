@@ -68,6 +68,28 @@ class TestReturning:
         """
         assert value_of(await run(code)) == {"x": 1}
 
+    async def test_what_it_defines_can_be_sent_to_another_process(self, run: Run) -> None:
+        code = """
+            import multiprocessing, pickle
+
+            class Point:
+                x = 3
+
+            def square(x):
+                return x * x
+
+            def handler(input_data, context):
+                at, way_out = multiprocessing.Pipe(duplex=False)
+                worker = multiprocessing.Process(
+                    target=lambda: way_out.send([square, Point()])
+                )
+                worker.start()
+                function, point = at.recv()
+                worker.join()
+                return [function(4), pickle.loads(pickle.dumps(point)).x]
+        """
+        assert value_of(await run(code)) == [16, 3]
+
     async def test_large_input_and_result_pass(self, run: Run) -> None:
         text = "x" * 5_000_000
         assert value_of(await run("def handler(i, c):\n    return len(i)", input=text)) == 5_000_000

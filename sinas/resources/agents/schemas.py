@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
 
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Change, Input, Output, Stamped
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.kit.jsonschema import BadSchemaError, check_schema
 from sinas.kit.templates import MAX_KEPT_CHARS, MAX_SOURCE_CHARS
@@ -230,11 +230,16 @@ class AgentCreate(_Common):
     name: Name
 
 
-class AgentUpdate(_Common):
+class AgentUpdate(_Common, Change):
     """Changes; what is left out stays. Null empties a field that may be empty."""
+
+    set_by_platform = Change.set_by_platform | {"icon_url"}
 
     namespace: Namespace | None = None
     name: Name | None = None
+    temperature: Temperature | None = None
+    is_default: bool | None = None
+    default_keep_alive: bool | None = None
     is_active: bool | None = None
 
 

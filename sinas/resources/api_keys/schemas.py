@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from sinas.auth.permissions import grammar_error
-from sinas.crud.schema import Input, Output
+from sinas.crud.schema import Input, Moment, Output
 
 
 def _keys_are_sound(permissions: dict[str, bool]) -> dict[str, bool]:
@@ -30,7 +30,7 @@ class ApiKeyCreate(Input):
         description="What the key may do of what its owner may do. Left out or null: all of it; "
         "an empty map: nothing.",
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="With a time zone.")
+    expires_at: Moment | None = Field(default=None, description="Without a time zone it is in UTC.")
 
 
 class _Key(Output):

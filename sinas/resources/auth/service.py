@@ -108,13 +108,14 @@ class SignInService:
         """Trade an identity provider's token for our own.
 
         Raises:
-            RateLimitedError: Too many tries from this client.
+            RateLimitedError: Too many tries from this client that were no good.
             NotFoundError: No provider is set up.
             UnauthenticatedError: The token is not good, see `IdentityProvider`.
             ForbiddenError: Its owner has no user here, or a deactivated one.
             UnavailableError: The provider does not answer.
         """
-        await self._limits.hit(f"external:ip:{self._client}", self._auth.rate_limit_login_ip_max)
+        tries = f"external:ip:{self._client}"
+        await self._limits.hit(tries, self._auth.rate_limit_login_ip_max)
         oidc = self._context.settings.oidc
         if not oidc.issuer:
             raise NotFoundError("No identity provider is set up here; OIDC_ISSUER names one.")
@@ -122,10 +123,13 @@ class SignInService:
         provider = IdentityProvider(oidc, self._context.http, self._context.redis)
         email = await provider.email_of(token)
         try:
-            return await self._vouched_for(email)
+            answer = await self._vouched_for(email)
         except ConflictError:
             # Somebody's first sign-in, twice at once: by now the other one has made the user.
-            return await self._vouched_for(email)
+            answer = await self._vouched_for(email)
+        # The server of an application signs all of its users in, from one address.
+        await self._limits.take_back(tries)
+        return answer
 
     async def _vouched_for(self, email: str) -> OTPVerifyResponse:
         async with self._context.unit() as unit:

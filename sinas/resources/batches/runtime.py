@@ -1,7 +1,6 @@
 """Runtime routes of batches, and the key that callbacks are signed with."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BeforeValidator
@@ -22,6 +21,7 @@ from sinas.resources.batches.schemas import (
 )
 from sinas.resources.batches.service import BatchService
 from sinas.web.deps import CREDENTIALS, Caller, Context, InUnit, permitted
+from sinas.web.ids import TextId
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(tags=["batches"], responses=PROBLEM_RESPONSES, dependencies=CREDENTIALS)
@@ -90,14 +90,14 @@ async def submit_chats(
 
 
 @router.get("/batches/{batch_id}")
-async def get_batch(batch_id: UUID, batches: Read) -> BatchRead:
+async def get_batch(batch_id: TextId, batches: Read) -> BatchRead:
     """Get a batch with the numbers of its executions, or turns, by status."""
     return await batches.get(batch_id)
 
 
 @router.get("/batches/{batch_id}/executions")
 async def list_batch_executions(
-    batch_id: UUID,
+    batch_id: TextId,
     batches: Read,
     status: Status = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -109,7 +109,7 @@ async def list_batch_executions(
 
 
 @router.post("/batches/{batch_id}/cancel")
-async def cancel_batch(batch_id: UUID, batches: Change) -> BatchCancelled:
+async def cancel_batch(batch_id: TextId, batches: Change) -> BatchCancelled:
     """Cancel what has not ended; running code, and what an agent does, is stopped."""
     return await batches.cancel(batch_id)
 

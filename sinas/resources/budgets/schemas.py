@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from sinas.crud.schema import Input, Stamped
+from sinas.crud.schema import Change, Input, Stamped
 
 _Part = r"[a-zA-Z][a-zA-Z0-9 _\-():]*"
 AgentReference = Annotated[
@@ -41,8 +41,10 @@ class BudgetCreate(Input):
         return self
 
 
-class BudgetUpdate(Input):
+class BudgetUpdate(Change):
     """Changes; what is left out stays. Null removes a limit, but one must be left."""
+
+    set_by_platform = Change.set_by_platform - {"user_id"}
 
     name: Name | None = None
     limit_usd: Usd | None = None

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from sinas.crud.schema import Input, Output
+from sinas.crud.schema import Change, Input, Output
 from sinas.kit.json_types import JsonObject
 
 Seconds = Annotated[int, Field(gt=0, le=2**31 - 1)]
@@ -62,8 +62,17 @@ class ChatCreate(Input):
     keep_alive: bool | None = Field(None, description="Turns go on when the client leaves.")
 
 
-class ChatUpdate(Input):
+class ChatUpdate(Change):
     """Changes; what is left out stays."""
+
+    set_by_platform = Change.set_by_platform | {
+        "active_channel_id",
+        "agent_id",
+        "agent_name",
+        "agent_namespace",
+        "last_message_at",
+        "user_email",
+    }
 
     title: str | None = Field(None, max_length=1000)
     archived: bool | None = None

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from sinas.crud.schema import Input, Stamped
+from sinas.crud.schema import Change, Input, Stamped
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import BadSchemaError, check_schema
 from sinas.kit.media_types import is_pattern
@@ -90,11 +90,13 @@ class CollectionCreate(Input):
     allow_private_files: bool = True
 
 
-class CollectionUpdate(Input):
+class CollectionUpdate(Change):
     """Fields to change; null is as if left out, but takes a function away.
 
     They count for what is stored from now on.
     """
+
+    set_by_platform = Change.set_by_platform | {"stored_bytes"}
 
     metadata_schema: MetadataSchema | None = None
     content_filter_function: ContentFilter | None = None

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Change, Input, Output, Stamped
 from sinas.kit.json_types import JsonObject
 from sinas.resources.connectors.checks import (
     check_address,
@@ -211,9 +211,10 @@ class ConnectorCreate(_Common):
     retry: ConnectorRetry = Field(default_factory=ConnectorRetry)
     timeout_seconds: Seconds = 30
     operations: Operations = Field(default_factory=list)
+    is_active: bool = True
 
 
-class ConnectorUpdate(_Common):
+class ConnectorUpdate(_Common, Change):
     """Changes; what is left out stays, and null is as if left out, but for the description."""
 
     namespace: Identifier | None = None

@@ -42,6 +42,7 @@ class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate])
             headers=dict(data.headers),
             retry=data.retry.model_dump(),
             timeout_seconds=data.timeout_seconds,
+            is_active=data.is_active,
             operation_rows=_rows(configs),
             addressed_by=self.principal.user_id,
             trust=self._trust(),

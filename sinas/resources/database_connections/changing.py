@@ -87,14 +87,14 @@ class Changer:
         """
         name = qualified(data.schema_name, table)
         changes = [
-            *(f"DROP COLUMN {quoted(each)}" for each in data.drop_columns),
+            *(f"DROP COLUMN {quoted(each)}" for each in data.drop_columns or ()),
             *(
                 f"RENAME COLUMN {quoted(old)} TO {quoted(new)}"
-                for old, new in data.rename_columns.items()
+                for old, new in (data.rename_columns or {}).items()
             ),
             *(
                 f"ADD COLUMN {_column(each)}{' PRIMARY KEY' if each.primary_key else ''}"
-                for each in data.add_columns
+                for each in data.add_columns or ()
             ),
         ]
         if not changes:

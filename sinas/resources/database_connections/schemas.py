@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Change, Input, Output, Stamped
 from sinas.databases.base import SslMode
 from sinas.kit.json_types import JsonObject
 
@@ -99,9 +99,10 @@ class DatabaseConnectionCreate(Input):
     ssl_mode: SslMode | None = None
     config: Config | None = None
     read_only: bool = False
+    is_active: bool = True
 
 
-class DatabaseConnectionUpdate(Input):
+class DatabaseConnectionUpdate(Change):
     """Changes; null is as if left out. Open pools are closed once nobody uses them."""
 
     name: Name | None = None

@@ -38,9 +38,9 @@ class TableUpdate(Input):
     """Changes of a table's columns, all of them or none."""
 
     schema_name: Name = "public"
-    add_columns: list[Column] = Field(default_factory=list, max_length=500)
-    drop_columns: list[Name] = Field(default_factory=list, max_length=500)
-    rename_columns: dict[Name, Name] = Field(default_factory=dict, max_length=500)
+    add_columns: list[Column] | None = Field(None, max_length=500)
+    drop_columns: list[Name] | None = Field(None, max_length=500)
+    rename_columns: dict[Name, Name] | None = Field(None, max_length=500)
 
 
 class ViewCreate(Input):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from sinas.crud.schema import Input, Stamped
+from sinas.crud.schema import Change, Input, Stamped
 from sinas.models import TriggerMode
 
 NEEDS_COLUMN = "is needed by the mode 'poll': a column whose values grow"
@@ -88,6 +88,7 @@ class DatabaseTriggerCreate(Input):
     poll_column: Annotated[Column | None, Field(validate_default=True)] = None
     poll_interval_seconds: Interval = 10
     batch_size: BatchSize = 100
+    is_active: bool = True
 
     @field_validator("operations")
     @classmethod
@@ -104,8 +105,15 @@ class DatabaseTriggerCreate(Input):
         return value
 
 
-class DatabaseTriggerUpdate(Input):
+class DatabaseTriggerUpdate(Change):
     """Changes; what is left out stays. Another poll column or mode starts from the table as it is."""
+
+    set_by_platform = Change.set_by_platform | {
+        "error_message",
+        "last_poll_value",
+        "last_polled_at",
+        "next_poll_at",
+    }
 
     name: Name | None = None
     mode: Mode | None = None

@@ -27,13 +27,10 @@ class DependencyInstall(Input):
     def _check_version(cls, value: str | None) -> str | None:
         return None if value is None else _version(value)
 
-    @model_validator(mode="after")
-    def _take_apart(self) -> Self:
-        name, equals, version = self.package_name.partition("==")
-        if equals:
-            if self.version is not None:
-                raise ValueError("give the version once: in package_name or in version")
-            self.version = _version(version.strip())
+    @field_validator("package_name")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        name, equals, version = value.partition("==")
         try:
             found = Requirement(name)
         except InvalidRequirement:
@@ -43,7 +40,14 @@ class DependencyInstall(Input):
                 f"'{name}' is no package name: letters, digits, '-', '_' and '.', without extras "
                 "or version ranges; an exact version goes into version"
             )
-        self.package_name = canonicalize_name(name.strip())
+        return f"{canonicalize_name(name.strip())}{equals}{_version(version.strip()) if equals else ''}"
+
+    @model_validator(mode="after")
+    def _take_apart(self) -> Self:
+        self.package_name, equals, version = self.package_name.partition("==")
+        if equals and self.version is not None:
+            raise ValueError("give the version once: in package_name or in version")
+        self.version = version or self.version
         return self
 
 

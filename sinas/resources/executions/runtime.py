@@ -19,6 +19,7 @@ from sinas.resources.executions.schemas import (
 )
 from sinas.resources.executions.service import ExecutionFilter, ExecutionService
 from sinas.web.deps import CREDENTIALS, Context, allowed, permitted
+from sinas.web.ids import TextId
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(
@@ -76,14 +77,14 @@ async def list_executions(
 
 
 @router.get("/{execution_id}", response_model=ExecutionRead)
-async def get_execution(execution_id: UUID, executions: Read) -> Execution:
+async def get_execution(execution_id: TextId, executions: Read) -> Execution:
     """Get one execution."""
     return await executions.get(execution_id)
 
 
 @router.post("/{execution_id}/continue")
 async def continue_execution(
-    execution_id: UUID, body: ExecutionContinue, continuations: Continue
+    execution_id: TextId, body: ExecutionContinue, continuations: Continue
 ) -> ExecutionContinueRead:
     """Answer what an execution asks with `input()`, and wait until it ends or asks again."""
     end = await continuations.answer(execution_id, body.input)
@@ -91,7 +92,7 @@ async def continue_execution(
 
 
 @router.get("/{execution_id}/steps", response_model=list[ExecutionRead])
-async def list_steps(execution_id: UUID, executions: Read) -> Sequence[Execution]:
+async def list_steps(execution_id: TextId, executions: Read) -> Sequence[Execution]:
     """List the executions that the code of this one started, in the order they began."""
     return await executions.steps(execution_id)
 
@@ -103,12 +104,12 @@ def _continued(execution_id: UUID, end: ExecutionEnd | None) -> ExecutionContinu
         status=end.status if end else ExecutionStatus.RUNNING,
         output_data=end.result if end and completed else None,
         prompt=end.prompt if end else None,
-        answer_schema=None,
+        schema=None,
         error=end.error if end else None,
     )
 
 
 @router.post("/{execution_id}/cancel", response_model=ExecutionRead)
-async def cancel_execution(execution_id: UUID, executions: Change) -> Execution:
+async def cancel_execution(execution_id: TextId, executions: Change) -> Execution:
     """Cancel an execution and all it started: running code is killed. 409 when it has ended."""
     return await executions.cancel(execution_id)

@@ -32,7 +32,7 @@ class ExecutionContinueRead(Output):
     status: ExecutionStatus
     output_data: JsonValue
     prompt: str | None
-    answer_schema: JsonObject | None = Field(serialization_alias="schema")
+    answer_schema: JsonObject | None = Field(alias="schema")
     error: str | None
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Change, Input, Output, Stamped
 from sinas.kit.json_types import JsonObject, JsonValue
 
 Identifier = Annotated[
@@ -82,10 +82,13 @@ class FunctionCreate(Input):
     idempotent: Idempotent = False
     retry: FunctionRetry | None = None
     enabled_secrets: EnabledSecrets | None = None
+    is_active: bool = True
 
 
-class FunctionUpdate(Input):
+class FunctionUpdate(Change):
     """Fields to change. A body with `code` makes a new version."""
+
+    set_by_platform = Change.set_by_platform | {"icon_url"}
 
     namespace: Identifier | None = None
     name: Identifier | None = None

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError
 
-from sinas.crud.schema import Input, Stamped
+from sinas.crud.schema import Change, Input, Stamped
 from sinas.kit.json_types import JsonObject
 
 ProviderType = Literal["openai", "anthropic", "mistral", "ollama"]
@@ -87,7 +87,7 @@ class LlmProviderCreate(Input):
     is_default: bool | None = False
 
 
-class LlmProviderUpdate(Input):
+class LlmProviderUpdate(Change):
     """Changes; what is left out stays."""
 
     name: Name | None = None

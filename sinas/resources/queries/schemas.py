@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Change, Input, Output, Stamped
 from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import BadSchemaError, check_schema
@@ -71,9 +71,10 @@ class QueryCreate(Input):
     output_schema: OutputSchema | None = None
     timeout_ms: Timeout = 5000
     max_rows: MaxRows = 1000
+    is_active: bool = True
 
 
-class QueryUpdate(Input):
+class QueryUpdate(Change):
     """Fields to change; null is as if left out."""
 
     namespace: Identifier | None = None

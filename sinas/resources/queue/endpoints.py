@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
@@ -20,6 +19,7 @@ from sinas.resources.queue.schemas import (
 )
 from sinas.resources.queue.service import QueueService
 from sinas.web.deps import CREDENTIALS, Context, InUnit, permitted_everywhere
+from sinas.web.ids import TextId
 from sinas.web.problems import PROBLEM_RESPONSES
 
 router = APIRouter(
@@ -65,7 +65,7 @@ async def list_jobs(
 
 
 @router.post("/jobs/{job_id}/cancel")
-async def cancel_job(job_id: UUID, queue: Update) -> CancelledJob:
+async def cancel_job(job_id: TextId, queue: Update) -> CancelledJob:
     """Cancel a job: code that runs is killed, a turn stops where it is. 409 when it has ended."""
     return await queue.cancel(job_id)
 
@@ -85,7 +85,7 @@ async def flush_dead_letters(queue: Update) -> Flushed:
 
 
 @router.post("/dlq/{job_id}/retry")
-async def retry_dead_letter(job_id: UUID, queue: Update) -> Retried:
+async def retry_dead_letter(job_id: TextId, queue: Update) -> Retried:
     """Run a dead letter again, as a new job."""
     return await queue.retry(job_id)
 

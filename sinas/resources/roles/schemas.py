@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from sinas.auth.permissions import ResourcePermissions
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Change, Input, Output, Stamped
 
 
 def _addressable(name: str) -> str:
@@ -45,7 +45,7 @@ class RoleCreate(Input):
     email_domain: EmailDomain | None = None
 
 
-class RoleUpdate(Input):
+class RoleUpdate(Change):
     """Fields to change."""
 
     name: RoleName | None = None

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from sinas.crud.schema import Input, Output
+from sinas.crud.schema import Change, Input, Output
 from sinas.kit.cron import Cron, time_zone
 from sinas.kit.json_types import JsonObject
 from sinas.models import TargetType
@@ -68,10 +68,19 @@ class ScheduleCreate(Input):
     input_data: JsonObject = Field(default_factory=dict)
     content: Message | None = None
     allow_overlap: Overlap = False
+    is_active: bool = True
 
 
-class ScheduleUpdate(Input):
+class ScheduleUpdate(Change):
     """Changes; what is left out stays."""
+
+    set_by_platform = Change.set_by_platform | {
+        "last_chat_id",
+        "last_error",
+        "last_execution_id",
+        "last_run",
+        "next_run",
+    }
 
     name: Name | None = None
     schedule_type: TargetType | None = None

@@ -78,7 +78,7 @@ class ScheduleService:
                 **values,
                 user_id=self.principal.user_id,
                 access=self.principal.limit_map,
-                next_run=_next_run({"is_active": True, **values}),
+                next_run=_next_run(values),
             )
         )
         await self._flush(data.name)

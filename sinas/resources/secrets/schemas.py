@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from sinas.crud.schema import Input, Stamped
+from sinas.crud.schema import Change, Input, Stamped
 from sinas.models import SecretVisibility
 
 _MAX_VALUE = 65_536
@@ -58,7 +58,7 @@ class SecretCreate(Input):
     allowed_hosts: AllowedHosts | None = None
 
 
-class SecretUpdate(Input):
+class SecretUpdate(Change):
     """Changes; what is left out stays."""
 
     value: Value | None = None

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from sinas.crud.schema import Input, Stamped
+from sinas.crud.schema import Change, Input, Stamped
 
 Identifier = Annotated[
     str, Field(min_length=1, max_length=255, pattern=r"^[a-zA-Z][a-zA-Z0-9_-]*$")
@@ -28,9 +28,10 @@ class SkillCreate(Input):
     name: Identifier
     description: Description
     content: Content
+    is_active: bool = True
 
 
-class SkillUpdate(Input):
+class SkillUpdate(Change):
     """Fields to change; null is as if left out."""
 
     namespace: Identifier | None = None

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from sinas.crud.schema import Input, Stamped
+from sinas.crud.schema import Change, Input, Stamped
 from sinas.kit.json_types import JsonObject
 from sinas.kit.jsonschema import BadSchemaError, check_schema
 from sinas.models import StateVisibility
@@ -61,7 +61,7 @@ class StoreCreate(Input):
     encrypted: Encrypted = False
 
 
-class StoreUpdate(Input):
+class StoreUpdate(Change):
     """Fields to change; null is as if left out, but empties `description`."""
 
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)

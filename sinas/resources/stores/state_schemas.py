@@ -1,22 +1,17 @@
 """Bodies of the state operations."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Input, Moment, Output, Stamped
 from sinas.kit.json_text import encode
 from sinas.kit.json_types import JsonValue
 from sinas.models import StateVisibility
 
 _MAX_TAGS = 100
-
-
-def _in_utc(moment: datetime) -> datetime:
-    """A time without a zone is one in UTC: that is how older clients write them."""
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _storable(tags: list[str]) -> list[str]:
@@ -49,8 +44,7 @@ Relevance = Annotated[
     ),
 ]
 ExpiresAt = Annotated[
-    datetime,
-    AfterValidator(_in_utc),
+    Moment,
     Field(description="From then on it is gone. Without a time zone it is in UTC."),
 ]
 

@@ -33,9 +33,9 @@ class ServiceRead(Output):
     service: str
     status: Literal["running", "stopped"]
     health: Literal["healthy", "unhealthy", "none"]
-    uptime_seconds: int | None
-    cpu_percent: float | None
-    memory: MemoryRead | None
+    uptime_seconds: int | None = None
+    cpu_percent: float | None = None
+    memory: MemoryRead | None = None
 
 
 class HostRead(Output):

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Change, Input, Output, Stamped
 from sinas.kit.email import Email
 from sinas.kit.json_text import NotJsonError, encode
 from sinas.kit.json_types import JsonObject
@@ -85,10 +85,19 @@ class TemplateCreate(Input):
     html_content: HtmlContent
     text_content: TextContent | None = None
     variable_schema: VariableSchema | None = None
+    is_active: bool = True
 
 
-class TemplateUpdate(Input):
+class TemplateUpdate(Change):
     """Fields to change. Null empties `description`, `title` and `text_content`."""
+
+    set_by_platform = Change.set_by_platform | {
+        "config_checksum",
+        "config_name",
+        "created_by",
+        "managed_by",
+        "updated_by",
+    }
 
     namespace: Identifier | None = None
     name: Identifier | None = None

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sinas.crud.schema import Input, Output
+from sinas.crud.schema import Change, Input, Output
 from sinas.kit.email import Email
 
 
@@ -13,8 +13,10 @@ class UserCreate(Input):
     email: Email
 
 
-class UserUpdate(Input):
+class UserUpdate(Change):
     """Fields to change. Only holders of `sinas.users.update:all` may switch `is_active`."""
+
+    set_by_platform = Change.set_by_platform | {"last_login_at"}
 
     is_active: bool | None = None
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, field_validator, model_validator
 
-from sinas.crud.schema import Input, Output, Stamped
+from sinas.crud.schema import Change, Input, Output, Stamped
 from sinas.kit.json_types import JsonObject
 from sinas.kit.templates import MAX_KEPT_CHARS
 from sinas.models import DeliveryStatus, HttpMethod, ResponseMode, TargetType
@@ -135,11 +135,12 @@ class WebhookCreate(Input):
     signature: Signature | None = None
     message_template: Template | None = None
     session_key_template: Template | None = None
+    is_active: bool = True
 
     _reserved = field_validator("path")(_without_reserved)
 
 
-class WebhookUpdate(Input):
+class WebhookUpdate(Change):
     """Changes; what is left out stays. Null removes what may be absent."""
 
     target_type: TargetType | None = None

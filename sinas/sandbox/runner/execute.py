@@ -71,7 +71,7 @@ def rehearse() -> None:
     code = "def handler(input_data, context):\n    return {'ready': [1, 'x']}\n"
     request: dict[str, Any] = {"namespace": "", "name": "", "code": code, "max_result_bytes": 1000}
     execute(json.loads(json.dumps({**request, "input": None, "context": {}})))
-    sys.modules.pop(".", None)
+    sys.modules.pop("__", None)
     linecache.cache.pop("/.py", None)
 
 
@@ -100,7 +100,8 @@ def _call(
     request: dict[str, Any], filename: str, deprecation: list[str], ask: Callable[..., str]
 ) -> Any:
     code, name = request["code"], request["name"]
-    module = _module(f"{request['namespace']}.{name}", code, filename, ask)
+    # Without a dot: pickle would import the part before it as a package.
+    module = _module(f"{request['namespace']}__{name}", code, filename, ask)
     exec(compile(code, filename, "exec", dont_inherit=True), module.__dict__)  # the point of it
     entry = _entry_point(module, request["namespace"], name, deprecation, ask)
     return _awaited(entry(*_arguments(entry, request["input"], request["context"])))

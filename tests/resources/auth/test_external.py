@@ -52,10 +52,9 @@ class Front:
         self._provider = provider
         self._stack = stack
 
-    async def __call__(self, **oidc: Any) -> httpx.AsyncClient:
+    async def __call__(self, *, tries: int = 1000, **oidc: Any) -> httpx.AsyncClient:
         known = {"issuer": self._provider.issuer, "audience": AUDIENCE} | oidc
-        # Each test's provider tries many tokens; how often one may is another test's.
-        limits = {"rate_limit_login_ip_max": 1000}
+        limits = {"rate_limit_login_ip_max": tries}
         settings = changed(self._context.settings, oidc=known, auth=limits)
         http = GuardedClient(
             EgressPolicy(parse_networks("127.0.0.1")), self._provider.outside.trust
@@ -100,6 +99,20 @@ async def test_a_token_becomes_ours(
         "/.well-known/openid-configuration",
         "/keys",
     ]
+
+
+async def test_only_tries_that_fail_are_limited(
+    front: Front, provider: IdentityProvider, as_: SignIn
+) -> None:
+    """The server of an application signs all of its users in, from one address."""
+    user = await as_.user("user")
+    client = await front(tries=2)
+    provider.publishes(KEY)
+    good = provider.token(KEY, user.email)
+    bad = provider.token(KEY, "nobody@example.com")
+    statuses = [(await exchanged(client, token)).status_code for token in [good] * 5]
+    statuses += [(await exchanged(client, token)).status_code for token in [bad, bad, bad, good]]
+    assert statuses == [200] * 5 + [403, 403, 429, 429]
 
 
 async def test_a_new_key_is_asked_for_once(

@@ -98,10 +98,10 @@ async def test_a_table_of_it(admin: httpx.AsyncClient, shop: DatabaseConnection)
         (c["column_name"], c["data_type"], c["udt_name"], c["is_nullable"], c["is_primary_key"])
         for c in table["columns"]
     ] == [
-        ("id", "UInt64", "UInt64", False, True),
-        ("total", "Nullable(Decimal(10, 2))", "Decimal", True, False),
-        ("owner", "LowCardinality(String)", "String", False, False),
-        ("at", "DateTime('UTC')", "DateTime", False, False),
+        ("id", "UInt64", "UInt64", "NO", True),
+        ("total", "Nullable(Decimal(10, 2))", "Decimal", "YES", False),
+        ("owner", "LowCardinality(String)", "String", "NO", False),
+        ("at", "DateTime('UTC')", "DateTime", "NO", False),
     ]
     total, owner = table["columns"][1:3]
     assert (total["numeric_precision"], total["numeric_scale"]) == (10, 2)

@@ -135,7 +135,7 @@ async def test_a_table_with_everything(
             "column_name": "id",
             "data_type": "integer",
             "udt_name": "int4",
-            "is_nullable": False,
+            "is_nullable": "NO",
             "column_default": None,
             "character_maximum_length": None,
             "numeric_precision": 32,

@@ -116,7 +116,7 @@ async def test_a_table_with_everything(admin: httpx.AsyncClient, shop: DatabaseC
         "column_name": "total",
         "data_type": "decimal",
         "udt_name": "decimal(8,2)",
-        "is_nullable": False,
+        "is_nullable": "NO",
         "column_default": "0.00",
         "character_maximum_length": None,
         "numeric_precision": 8,
@@ -146,7 +146,7 @@ async def test_a_table_with_everything(admin: httpx.AsyncClient, shop: DatabaseC
     customers = (await admin.get(f"{PATH}/shop/tables/customers")).json()
     columns = {each["column_name"]: each for each in customers["columns"]}
     assert columns["state"]["udt_name"] == "enum('new','old')"
-    assert (columns["id"]["is_primary_key"], columns["seen"]["is_nullable"]) == (True, True)
+    assert (columns["id"]["is_primary_key"], columns["seen"]["is_nullable"]) == (True, "YES")
 
 
 async def execute(client: httpx.AsyncClient, name: str, **given: Any) -> httpx.Response:

@@ -81,7 +81,11 @@ async def test_what_is_in_it(admin: httpx.AsyncClient, shop: DatabaseConnection)
     assert [
         (c["column_name"], c["data_type"], c["is_nullable"], c["numeric_precision"])
         for c in table["columns"]
-    ] == [("ID", "NUMBER", False, 38), ("TOTAL", "NUMBER", True, 10), ("OWNER", "TEXT", True, None)]
+    ] == [
+        ("ID", "NUMBER", "NO", 38),
+        ("TOTAL", "NUMBER", "YES", 10),
+        ("OWNER", "TEXT", "YES", None),
+    ]
     assert (table["constraints"], table["indexes"]) == ([], [])
     views = (await admin.get(f"{PATH}/shop/views", params={"schema": "PUBLIC"})).json()
     definitions = {view["view_name"]: view["view_definition"].lower() for view in views}

@@ -124,6 +124,8 @@ async def test_what_is_no_package_is_refused(
     answer = await admin.post(PATH, json=body)
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"]
+    if len(body) == 1:
+        assert answer.json()["errors"][0]["field"] == "package_name"
 
 
 async def test_a_failed_build_is_told_in_the_words_of_pip_and_changes_nothing(

@@ -252,7 +252,6 @@ async def test_seen_but_not_to_be_changed(user: httpx.AsyncClient, as_: SignIn) 
         ({"name": "x" * 256}, "name", "255"),
         ({"target_namespace": "a-b"}, "target_namespace", "pattern"),
         ({"input_data": []}, "input_data", "dictionary"),
-        ({"is_active": False}, "is_active", "no such field"),
     ],
 )
 async def test_bad_input_names_the_field(

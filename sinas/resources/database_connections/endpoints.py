@@ -11,6 +11,12 @@ from sinas.crud.schema import LimitQuery, SkipQuery
 from sinas.kit.json_types import JsonObject
 from sinas.models import DatabaseAnnotation, DatabaseConnection
 from sinas.resources.database_connections.browsing import Browser
+from sinas.resources.database_connections.catalog_schemas import (
+    SchemaInfo,
+    TableDetail,
+    TableInfo,
+    ViewInfo,
+)
 from sinas.resources.database_connections.changing import Changer, parsed_filters
 from sinas.resources.database_connections.schemas import (
     Annotation,
@@ -172,19 +178,19 @@ async def test_database_connection(
     return await try_target(context.databases, target)
 
 
-@router.get("/{name}/schemas")
+@router.get("/{name}/schemas", response_model=list[SchemaInfo])
 async def list_schemas(name: str, browsers: Browsing) -> list[JsonObject]:
     """List the schemas that the connection's role may use."""
     return await (await browsers.of(name)).schemas()
 
 
-@router.get("/{name}/tables")
+@router.get("/{name}/tables", response_model=list[TableInfo])
 async def list_tables(name: str, browsers: Browsing, schema: AnySchema = None) -> list[JsonObject]:
     """List tables and views of a schema, with sizes and annotations."""
     return await (await browsers.of(name)).tables(schema)
 
 
-@router.get("/{name}/tables/{table}")
+@router.get("/{name}/tables/{table}", response_model=TableDetail)
 async def get_table(
     name: str, table: str, browsers: Browsing, schema: AnySchema = None
 ) -> JsonObject:
@@ -192,13 +198,18 @@ async def get_table(
     return await (await browsers.of(name)).table(schema, table)
 
 
-@router.get("/{name}/views")
+@router.get("/{name}/views", response_model=list[ViewInfo])
 async def list_views(name: str, browsers: Browsing, schema: AnySchema = None) -> list[JsonObject]:
     """List the views of a schema with what they select."""
     return await (await browsers.of(name)).views(schema)
 
 
-@router.post("/{name}/tables", status_code=201, dependencies=[_may("schema")])
+@router.post(
+    "/{name}/tables",
+    status_code=201,
+    response_model=TableDetail,
+    dependencies=[_may("schema")],
+)
 async def create_table(
     name: str, data: TableCreate, changers: Changing, browsers: Browsing
 ) -> JsonObject:
@@ -207,7 +218,7 @@ async def create_table(
     return await (await browsers.of(name)).table(data.schema_name, data.table_name)
 
 
-@router.patch("/{name}/tables/{table}", dependencies=[_may("schema")])
+@router.patch("/{name}/tables/{table}", response_model=TableDetail, dependencies=[_may("schema")])
 async def update_table(
     name: str, table: str, data: TableUpdate, changers: Changing, browsers: Browsing
 ) -> JsonObject:

@@ -27,9 +27,7 @@ def to_json(value: Any) -> JsonValue:  # noqa: PLR0911 - one way out for each ki
             return value if math.isfinite(value) else _endless(value)
         case Decimal() | UUID():
             return str(value)
-        case datetime() | date():
-            return _day(value)
-        case time():
+        case datetime() | date() | time():
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
@@ -47,14 +45,6 @@ def _endless(value: float) -> str:
     if math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
-
-
-def _day(value: date | datetime) -> str:
-    """Asyncpg reads infinity as the last or first day there is."""
-    day = value.date() if isinstance(value, datetime) else value
-    if day in (date.max, date.min):
-        return "infinity" if day == date.max else "-infinity"
-    return value.isoformat()
 
 
 def _other(value: Any) -> JsonValue:

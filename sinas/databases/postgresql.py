@@ -22,6 +22,7 @@ from sinas.databases.base import (
 from sinas.databases.checks import check_single
 from sinas.databases.parameters import parse
 from sinas.databases.postgresql_catalog import CATALOG
+from sinas.databases.postgresql_times import read_times
 from sinas.databases.postgresql_values import encoded
 from sinas.databases.tls import context_for
 from sinas.databases.told import (
@@ -170,6 +171,11 @@ class PostgresDatabase:
             raise UnreachableError(unreachable(self._target, error)).coded(_code(error)) from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StatementError(_told(error)).coded(_code(error)) from error
+        except (ValueError, OverflowError) as error:
+            # What the driver has no value for: an interval of a million years, say.
+            raise StatementError(
+                f"A value of the result cannot be read ({error}); cast its column to text."
+            ) from error
 
 
 async def _run(connection: asyncpg.Connection, statement: Statement, limits: Limits) -> Result:
@@ -224,6 +230,7 @@ async def _prepare_types(connection: asyncpg.Connection) -> None:
         await connection.set_type_codec(
             name, schema="pg_catalog", encoder=str, decoder=json.loads, format="text"
         )
+    await read_times(connection)
 
 
 async def _fetched(cursor: Any, count: int) -> list[Any]:

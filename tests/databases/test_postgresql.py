@@ -127,6 +127,23 @@ async def test_a_missing_value_is_null(database: Database) -> None:
         ("'-Infinity'::float8", "-Infinity"),
         ("'infinity'::timestamptz", "infinity"),
         ("'-infinity'::date", "-infinity"),
+        ("'-infinity'::timestamp", "-infinity"),
+        ("ARRAY['infinity'::date, NULL]", ["infinity", None]),
+        # Days that people write, though they are Python's last and first.
+        ("date '9999-12-31'", "9999-12-31"),
+        ("timestamp '9999-12-31 23:59:59.999999'", "9999-12-31T23:59:59.999999"),
+        ("date '0001-01-01'", "0001-01-01"),
+        # What Python has no value for.
+        ("date '10000-01-01'", "10000-01-01"),
+        ("date '0044-03-15 BC'", "0044-03-15 BC"),
+        ("date '4713-01-01 BC'", "4713-01-01 BC"),
+        ("date '5874897-12-31'", "5874897-12-31"),
+        ("timestamp '12024-02-29 12:30:00.5'", "12024-02-29T12:30:00.500000"),
+        ("timestamptz '99999-01-01 02:00+02'", "99999-01-01T00:00:00+00:00"),
+        ("timestamptz '0001-01-01 00:30+02 BC'", "0002-12-31T22:30:00+00:00 BC"),
+        ("time '24:00'", "24:00:00"),
+        ("time '23:59:59.999999'", "23:59:59.999999"),
+        ("timetz '12:30+02'", "12:30:00+02:00"),
         ("date '2024-02-29'", "2024-02-29"),
         ("timestamp '2024-02-29 12:30'", "2024-02-29T12:30:00"),
         ("time '12:30'", "12:30:00"),
@@ -164,6 +181,17 @@ async def test_results_as_json(database: Database, sql: str, expected: Any) -> N
         ("date", "2024-02-29T10:00:00Z", "2024-02-29"),
         ("timestamp", "2024-02-29 10:00", "2024-02-29T10:00:00"),
         ("timestamptz", "2024-02-29T10:00:00Z", "2024-02-29T10:00:00+00:00"),
+        ("timestamptz", "2024-02-29T10:00:00", "2024-02-29T10:00:00+00:00"),
+        ("timestamptz", "2024-02-29T10:00:00+02:00", "2024-02-29T08:00:00+00:00"),
+        ("timestamptz", "infinity", "infinity"),
+        ("timestamp", "-infinity", "-infinity"),
+        ("date", "infinity", "infinity"),
+        ("date", "9999-12-31", "9999-12-31"),
+        ("date[]", ["2024-02-29", None, "infinity"], ["2024-02-29", None, "infinity"]),
+        ("time", "24:00", "24:00:00"),
+        ("time", "12:30", "12:30:00"),
+        ("timetz", "12:30+02:00", "12:30:00+02:00"),
+        ("numeric", "1e-16383", "1E-16383"),
         ("interval", 90, 90.0),
         ("bytea", "00ff", "00ff"),
         ("jsonb", {"a": 1}, {"a": 1}),
@@ -188,6 +216,12 @@ async def test_values_take_the_type_of_their_parameter(
         ("int", 2**40),
         ("int", {"a": 1}),
         ("int[]", 7),
+        # Written out they would be millions of digits, which take minutes.
+        ("int", "1e6000000"),
+        ("bigint", "1e5000"),
+        ("int[]", ["-1e6000000"]),
+        ("numeric", "1e131072"),
+        ("numeric", "1e-16384"),
         ("float8", 10**400),
         ("date", "tomorrow"),
         ("date", 7),
@@ -204,6 +238,16 @@ async def test_a_value_that_does_not_fit_is_the_callers_mistake(
 ) -> None:
     with pytest.raises(StatementError):
         await rows(database, f"SELECT :v::{kind} AS v", v=given)
+    assert await rows(database, "SELECT 1 AS one") == [{"one": 1}]
+
+
+async def test_what_the_driver_cannot_read_is_told(database: Database) -> None:
+    for run in (
+        database.read(Statement("SELECT interval '170000000 years' AS x"), Limits()),
+        database.write([Statement("SELECT interval '170000000 years' AS x")], Limits()),
+    ):
+        with pytest.raises(StatementError, match="cast its column to text"):
+            await run
     assert await rows(database, "SELECT 1 AS one") == [{"one": 1}]
 
 

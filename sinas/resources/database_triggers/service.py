@@ -329,12 +329,13 @@ def _start_anew(row: DatabaseTrigger) -> None:
 
 
 async def _flush(unit: Unit, row: DatabaseTrigger) -> None:
+    name = row.name  # which cannot be asked for after a failure
     try:
         # Before the commit: a name that is taken is the caller's mistake.
         await unit.session.flush()
         await unit.session.refresh(row)
     except IntegrityError as error:
-        raise duplicate(error, f"Database trigger '{row.name}'") from error
+        raise duplicate(error, f"Database trigger '{name}'") from error
 
 
 def _invalid(field: str, message: str) -> InvalidInputError:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from typing_extensions import override
 
 from sinas.errors import UnavailableError
+from sinas.kit.json_text import stored
 
 _CONNECT_SECONDS = 10.0
 _UNREACHABLE = "The database is not reachable right now; try again in a moment."
@@ -164,11 +165,8 @@ class DirectStatements(_Connections):
     @override
     async def _connect(self) -> Any:
         connection = await super()._connect()
-        await connection.set_type_codec(
-            "jsonb", schema="pg_catalog", encoder=_to_json, decoder=orjson.loads, format="text"
-        )
+        for name in ("json", "jsonb"):
+            await connection.set_type_codec(
+                name, schema="pg_catalog", encoder=stored, decoder=orjson.loads, format="text"
+            )
         return connection
-
-
-def _to_json(value: object) -> str:
-    return orjson.dumps(value, default=str).decode()

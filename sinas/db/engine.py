@@ -7,11 +7,8 @@ from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sinas.errors import ConfigurationError
+from sinas.kit.json_text import stored
 from sinas.settings import DatabaseSettings
-
-
-def _dumps(value: Any) -> str:
-    return orjson.dumps(value, default=str).decode()
 
 
 def async_url(url: str) -> str:
@@ -43,7 +40,7 @@ def open_engine(settings: DatabaseSettings) -> AsyncEngine:
         pool_use_lifo=True,
         # An error's text reaches the log; rows hold what must not be there.
         hide_parameters=True,
-        json_serializer=_dumps,
+        json_serializer=stored,
         json_deserializer=orjson.loads,
         connect_args={
             "server_settings": {"application_name": "sinas", "jit": "off"},

@@ -20,6 +20,21 @@ class NotJsonError(ValueError):
     """
 
 
+def stored(value: object) -> str:
+    """JSON as the database takes it, of what the platform made of somebody's input.
+
+    Raises:
+        OverflowError: It holds an integer beyond 64 bits, half a surrogate pair, or is nested too
+            deeply. Everything else that orjson refuses is a mistake of the platform's own.
+    """
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except orjson.JSONEncodeError as error:
+        if any(word in str(error) for word in ("64-bit", "surrogates", "ecursion")):
+            raise OverflowError(str(error)) from error
+        raise
+
+
 def encode(value: JsonValue) -> bytes:
     """UTF-8 JSON of `value`.
 

@@ -15,7 +15,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from sinas.db.base import Base, IconMixin, IdMixin, TimestampMixin
@@ -59,8 +59,8 @@ class Agent(IdMixin, TimestampMixin, IconMixin, Base):
     temperature: Mapped[float] = mapped_column(default=0.7, server_default="0.7")
     max_tokens: Mapped[int | None]
     system_prompt: Mapped[str | None]
-    input_schema: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
-    output_schema: Mapped[JsonObject] = mapped_column(JSONB, default=dict, server_default="{}")
+    input_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict, server_default="{}")
+    output_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict, server_default="{}")
     initial_messages: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     enabled_functions: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
     enabled_agents: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
@@ -257,7 +257,7 @@ class Turn(IdMixin, Base):
     timeout_seconds: Mapped[int]
     rounds: Mapped[int] = mapped_column(default=0, server_default="0")
     injected: Mapped[int] = mapped_column(default=0, server_default="0")
-    overrides: Mapped[JsonObject | None] = mapped_column(JSONB(none_as_null=True))
+    overrides: Mapped[JsonObject | None] = mapped_column(JSON(none_as_null=True))
     fence: Mapped[int] = mapped_column(default=0, server_default="0")
     generation: Mapped[int] = mapped_column(default=0, server_default="0")
     takeovers: Mapped[int] = mapped_column(default=0, server_default="0")

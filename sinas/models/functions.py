@@ -5,7 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from sinas.db.base import Base, IconMixin, IdMixin, TimestampMixin
@@ -73,8 +73,8 @@ class Function(IdMixin, TimestampMixin, IconMixin, Base):
     name: Mapped[str]
     description: Mapped[str | None]
     code: Mapped[str]
-    input_schema: Mapped[JsonObject] = mapped_column(JSONB)
-    output_schema: Mapped[JsonObject] = mapped_column(JSONB)
+    input_schema: Mapped[JsonObject] = mapped_column(JSON)
+    output_schema: Mapped[JsonObject] = mapped_column(JSON)
     shared_pool: Mapped[bool] = mapped_column(default=False, server_default="false")
     requires_approval: Mapped[bool] = mapped_column(default=False, server_default="false")
     timeout: Mapped[int | None]
@@ -93,8 +93,8 @@ class FunctionVersion(IdMixin, Base):
     function_id: Mapped[UUID] = mapped_column(ForeignKey("functions.id", ondelete="CASCADE"))
     version: Mapped[int]
     code: Mapped[str]
-    input_schema: Mapped[JsonObject] = mapped_column(JSONB)
-    output_schema: Mapped[JsonObject] = mapped_column(JSONB)
+    input_schema: Mapped[JsonObject] = mapped_column(JSON)
+    output_schema: Mapped[JsonObject] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
 

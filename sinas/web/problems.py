@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException  # noqa: TID251 - mapped here
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,7 +55,8 @@ _TITLES = {
 }
 # What database and Redis raise; see `meaning_of`.
 BACKEND_ERRORS: tuple[type[Exception], ...] = (
-    DBAPIError,
+    StatementError,
+    UnicodeEncodeError,
     PoolTimeoutError,
     ConnectionError,
     RedisConnectionError,
@@ -201,12 +202,18 @@ def meaning_of(error: Exception) -> errors.SinasError | None:
 
     Never the driver's text: it carries SQL and parameters.
     """
-    if isinstance(error, DBAPIError):
-        if getattr(error.orig, "sqlstate", None) in _CALLER_SQLSTATES or _is_unsendable(error):
+    if isinstance(error, StatementError | UnicodeEncodeError):
+        sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+        if sqlstate in _CALLER_SQLSTATES or _is_unsendable(error):
             return errors.InvalidInputError(
                 "A text contains a character that cannot be stored (NUL or half of a surrogate "
-                "pair), or a number is too large."
+                "pair), or a number is too large: integers have at most 64 bits."
             )
+    if isinstance(error, StatementError) and not isinstance(error, DBAPIError):
+        # A value of ours that no statement takes.
+        log.error("request.database_error", exc_info=error)
+        return None
+    if isinstance(error, DBAPIError):
         is_away = isinstance(error, OperationalError | InterfaceError)
         if not is_away and not error.connection_invalidated:
             log.error("request.database_error", exc_info=error)

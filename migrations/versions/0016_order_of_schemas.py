@@ -1,0 +1,45 @@
+"""JSON Schemas keep the order of their properties, in which models write and people read.
+
+Revision ID: 0016
+Revises: 0015
+"""
+
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+branch_labels = None
+depends_on = None
+
+# Tables, their columns, and the default where there is one.
+_COLUMNS = (
+    ("agents", "input_schema", "'{}'"),
+    ("agents", "output_schema", "'{}'"),
+    ("functions", "input_schema", None),
+    ("functions", "output_schema", None),
+    ("function_versions", "input_schema", None),
+    ("function_versions", "output_schema", None),
+    ("queries", "input_schema", "'{}'"),
+    ("queries", "output_schema", "'{}'"),
+    ("templates", "variable_schema", "'{}'"),
+    ("turns", "overrides", None),
+)
+
+
+def upgrade() -> None:
+    _change("json")
+
+
+def downgrade() -> None:
+    _change("jsonb")
+
+
+def _change(kind: str) -> None:
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    for table, column, default in _COLUMNS:
+        name = f"ALTER TABLE {table} ALTER COLUMN {column}"
+        if default is not None:
+            op.execute(f"{name} DROP DEFAULT")
+        op.execute(f"{name} TYPE {kind} USING {column}::{kind}")
+        if default is not None:
+            op.execute(f"{name} SET DEFAULT {default}")

@@ -87,7 +87,11 @@ class Opening:
             system_prompt=agent.system_prompt if agent else None,
             output_schema=self.output_schema,
             agent_input=chat.agent_input,
-            user={"id": str(subject.principal.user_id), "email": subject.principal.email},
+            user={
+                "id": str(subject.principal.user_id),
+                "email": subject.principal.email,
+                "custom_fields": {},  # users have none here; prompts may ask for them
+            },
             sections=(*self.sections, *asked.instructions),
         )
         limits = app.settings.chat

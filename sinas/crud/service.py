@@ -80,7 +80,7 @@ class CrudService(Generic[M, C, U]):
             DuplicateError: Renamed to a name that is taken.
         """
         row = await self.changeable(namespace, name, "update")
-        values = self._storable(data.model_dump(exclude_unset=True))
+        values = self._storable(data.model_dump(include=data.model_fields_set))
         await self.check(values, row)
         for key, value in values.items():
             setattr(row, key, value)

@@ -3,7 +3,7 @@
 `detail` is always there and always one readable sentence; field errors are in `errors`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -65,6 +65,10 @@ BACKEND_ERRORS: tuple[type[Exception], ...] = (
 # SQLSTATEs that a caller's text can cause: untranslatable character (NUL), invalid byte
 # sequence, number out of range.
 _CALLER_SQLSTATES = frozenset({"22021", "22P05", "22003"})
+
+
+# Names of types in the paths of pydantic's errors in unions.
+_KINDS = frozenset({"str", "constrained-str", "int", "float", "bool", "dict", "list", "none"})
 
 
 class ProblemField(BaseModel):
@@ -158,7 +162,21 @@ def _field(location: tuple[int | str, ...]) -> str:
         if location and location[0] in ("body", "query", "path", "header")
         else location
     )
-    return ".".join(str(part) for part in parts)
+    return ".".join(str(part) for part in parts if not _is_kind(part))
+
+
+def _is_kind(part: int | str) -> bool:
+    """Whether pydantic put it into a path for the alternative it tried, not for a field."""
+    return isinstance(part, str) and ("[" in part or part in _KINDS)
+
+
+def _deepest(fields: Sequence[ProblemField]) -> list[ProblemField]:
+    """Without what an alternative said that did not even fit the outline of the value."""
+    return [
+        field
+        for field in fields
+        if not field.field or not any(other.field.startswith(f"{field.field}.") for other in fields)
+    ]
 
 
 def _rejected(found: Mapping[str, Any]) -> ProblemField:
@@ -179,7 +197,7 @@ def _rejected(found: Mapping[str, Any]) -> ProblemField:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [_rejected(e) for e in error.errors()]
+    fields = _deepest([_rejected(e) for e in error.errors()])
     first = fields[0] if fields else ProblemField(field="", message="Invalid input")
     where = f"{first.field}: " if first.field else ""
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""

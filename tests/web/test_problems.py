@@ -10,6 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sinas import errors
+from tests.fixtures.client import SignIn
 
 SHAPE = {"type", "title", "status", "detail", "code", "request_id"}
 
@@ -215,3 +216,21 @@ async def test_a_failed_commit_is_not_a_success(http: httpx.AsyncClient) -> None
     first = await http.post("/store", json={"email": "same@example.com"})
     assert first.status_code == 200
     assert (await http.post("/store", json={"email": "same@example.com"})).status_code >= 400
+
+
+@pytest.mark.parametrize(
+    ("content", "field"),
+    [
+        ([{"type": "bogus"}], "content.0"),
+        ([{"type": "text"}], "content.0.text.text"),
+        (7, "content"),
+        ("", "content"),
+    ],
+)
+async def test_alternatives_are_no_part_of_a_field(as_: SignIn, content: Any, field: str) -> None:
+    answer = await (await as_("user")).post(
+        "/chats/00000000-0000-7000-8000-000000000000/messages", json={"content": content}
+    )
+    body = assert_problem(answer, 422, "invalid_input")
+    assert {each["field"] for each in body["errors"]} == {field}
+    assert body["detail"].startswith(f"{field}: ")

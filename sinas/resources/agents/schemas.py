@@ -4,7 +4,15 @@ import re
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from sinas.crud.schema import Change, Input, Output, Stamped
 from sinas.kit.json_types import JsonObject, JsonValue
@@ -170,6 +178,11 @@ class ToolApprovals(Input):
 
     default: Literal["auto", "ask"] = "auto"
     rules: list[ApprovalRule] = Field([], max_length=100)
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, dump: SerializerFunctionWrapHandler) -> Any:
+        """An empty object is as good as none, and stays one."""
+        return dump(self) if self.model_fields_set else {}
 
 
 class SystemTool(Input):

@@ -68,7 +68,7 @@ class BudgetService:
             DuplicateError: The new name is taken.
         """
         row = await self._found(budget_id)
-        for key, value in data.model_dump(exclude_unset=True).items():
+        for key, value in data.model_dump(include=data.model_fields_set).items():
             if value is not None or key.startswith("limit_"):
                 setattr(row, key, value)
         if row.limit_usd is None and row.limit_tokens is None:

@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 def validated_input(agent: Agent, given: JsonObject | None) -> JsonObject:
     """The input as the chat keeps it. Not checked where none is given, or no schema is set.
 
+    What is left out of one that is given has the default of the schema's property, as templates
+    would otherwise ask for what is not there.
+
     Raises:
         BadRequestError: It does not match the agent's input schema.
     """
@@ -33,7 +36,18 @@ def validated_input(agent: Agent, given: JsonObject | None) -> JsonObject:
             for v in violations
         ]
         raise BadRequestError(f"Input validation failed: {violations[0].message}", errors)
-    return coerced
+    return (_defaults(agent.input_schema) if coerced else {}) | coerced
+
+
+def _defaults(schema: JsonObject) -> JsonObject:
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return {}
+    return {
+        name: each["default"]
+        for name, each in properties.items()
+        if isinstance(each, dict) and "default" in each
+    }
 
 
 def chat_columns(

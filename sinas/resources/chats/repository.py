@@ -26,7 +26,7 @@ from sinas.auth.permissions import PathGrant
 from sinas.chat.asking import FOR_PEOPLE, live_below
 from sinas.crud.repository import Repository
 from sinas.errors import InvalidInputError
-from sinas.models import LIVE_TURN, Chat, Message, ToolCall, ToolCallStatus, Turn
+from sinas.models import LIVE_TURN, Agent, Chat, Message, ToolCall, ToolCallStatus, Turn
 
 
 class ChatRepository(Repository[Chat]):
@@ -45,12 +45,13 @@ class ChatRepository(Repository[Chat]):
             *(or_(false(), *map(_about, group)) for group in groups),
         )
 
-    async def of_anybody(self, chat_id: UUID) -> Chat | None:
-        """A chat, whoever owns it.
+    async def of_anybody(self, chat_id: UUID) -> tuple[Chat, bool] | None:
+        """A chat, whoever owns it, and whether its agent was switched off.
 
         For the sending routes, whose contract tells other people's chats from unknown ids.
         """
-        return await self.session.scalar(_OF_ANYBODY, {"chat_id": chat_id})
+        row = (await self.session.execute(_OF_ANYBODY, {"chat_id": chat_id})).first()
+        return None if row is None else (row[0], row[1] is not None)
 
     async def session_chat(self, agent_id: UUID, session_key: str) -> Chat | None:
         """The live chat of a session, of whichever user, kept from being deleted.
@@ -195,4 +196,11 @@ def _position(cursor: str) -> Tuple:
 
 
 # Made once: every message that is sent asks it.
-_OF_ANYBODY = select(Chat).where(Chat.id == bindparam("chat_id"), _not_expired())
+_OF_ANYBODY = (
+    select(Chat, Agent.id)
+    .outerjoin(
+        Agent,
+        and_(Agent.id == Chat.agent_id, Agent.is_active.is_(False), Agent.deleted_at.is_(None)),
+    )
+    .where(Chat.id == bindparam("chat_id"), _not_expired())
+)

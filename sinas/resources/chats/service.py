@@ -195,8 +195,14 @@ class ChatService:
         Raises:
             NotFoundError: No such chat.
             ForbiddenError: Somebody else's chat, or no chat grant on its agent.
+            ConflictError: Its agent was switched off.
         """
-        chat = await self.sendable(chat_id)
+        chat, is_switched_off = await self._own(chat_id)
+        if is_switched_off:
+            raise ConflictError(
+                f"Agent '{chat.agent_namespace}/{chat.agent_name}' is not active; this chat goes "
+                "on when it is again."
+            )
         return await self._start(chat, content, settings, channel_id=channel_id, inject=inject)
 
     async def stop(self, chat_id: UUID) -> int:
@@ -219,13 +225,18 @@ class ChatService:
             NotFoundError: No such chat.
             ForbiddenError: Somebody else's chat, or no chat grant on its agent.
         """
-        chat = await self.rows.of_anybody(chat_id)
-        if chat is None:
+        chat, _ = await self._own(chat_id)
+        return chat
+
+    async def _own(self, chat_id: UUID) -> tuple[Chat, bool]:
+        found = await self.rows.of_anybody(chat_id)
+        if found is None:
             raise _missing()
+        chat, is_switched_off = found
         if chat.user_id != self.principal.user_id:
             raise ForbiddenError("Not authorized to use this chat")
         self.agents.require_chat(chat.agent_namespace or "", chat.agent_name or "")
-        return chat
+        return chat, is_switched_off
 
     async def delegate(
         self,

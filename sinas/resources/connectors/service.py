@@ -54,7 +54,7 @@ class ConnectorService(CrudService[Connector, ConnectorCreate, ConnectorUpdate])
     @override
     async def update(self, namespace: str, name: str, data: ConnectorUpdate) -> Connector:
         row = await self.changeable(namespace, name, "update")
-        values = self._storable(data.model_dump(exclude_unset=True))
+        values = self._storable(data.model_dump(include=data.model_fields_set))
         renamed = (values.get("namespace", namespace), values.get("name", name))
         if renamed != (namespace, name):
             self._require_create(*renamed)

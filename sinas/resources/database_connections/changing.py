@@ -107,6 +107,8 @@ class Changer:
 
     async def create_view(self, data: ViewCreate) -> None:
         """Make a view."""
+        if "\x00" in data.sql:
+            raise BadRequestError("sql holds a NUL character, which no statement can.")
         parsed = parse(data.sql, "postgresql")
         if parsed.names or parsed.is_several:
             raise BadRequestError("A view's sql must be one statement without parameters.")

@@ -105,7 +105,7 @@ class DatabaseConnectionService:
             ManagedConnectionError: It is the built-in one, and more than how it is used is changed.
         """
         row = await self._locked(connection_id)
-        values = self._values(data.model_dump(exclude_unset=True))
+        values = self._values(data.model_dump(include=data.model_fields_set))
         if row.managed_by == MANAGED_BY_SYSTEM:
             _check_managed(row, values)
         is_moved = any(

@@ -107,7 +107,9 @@ class DatabaseTriggerService:
             ConflictError: The slot waits too long for those who write; or somebody else changed it.
             DuplicateError: Its owner has another trigger of the new name.
         """
-        changes = {k: v for k, v in data.model_dump(exclude_unset=True).items() if v is not None}
+        changes = {
+            k: v for k, v in data.model_dump(include=data.model_fields_set).items() if v is not None
+        }
         async with self.context.statement_unit() as unit:
             row = await self._changeable(unit, name, "update")
             before = _columns(row)

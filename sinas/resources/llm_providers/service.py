@@ -76,7 +76,7 @@ class LlmProviderService:
             DuplicateError: The new name is taken.
         """
         row = await self._by_id(provider_id)
-        values = self._values(data.model_dump(exclude_unset=True))
+        values = self._values(data.model_dump(include=data.model_fields_set))
         if values.get("is_default"):
             await self._clear_default()
         for key, value in values.items():

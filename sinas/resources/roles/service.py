@@ -92,7 +92,7 @@ class RoleService:
             DuplicateError: The new name is taken.
         """
         role = await self._managed(name, "update")
-        values = data.model_dump(exclude_unset=True)
+        values = data.model_dump(include=data.model_fields_set)
         if values.get("name") is None:
             values.pop("name", None)
         if role.is_builtin and values.get("name", role.name) != role.name:

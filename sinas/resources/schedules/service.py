@@ -95,7 +95,7 @@ class ScheduleService:
         """
         row = await self._changeable(name, "update")
         columns = Schedule.__table__.columns
-        given = data.model_dump(exclude_unset=True).items()
+        given = data.model_dump(include=data.model_fields_set).items()
         changes = {k: v for k, v in given if v is not None or columns[k].nullable}
         changed = {key for key, value in changes.items() if getattr(row, key) != value}
         values = {key: getattr(row, key) for key in _WHAT | _WHEN} | changes

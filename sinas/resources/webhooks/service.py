@@ -88,7 +88,7 @@ class WebhookService:
             InvalidInputError: Fields do not fit each other.
         """
         row = await self.changeable(path, "update")
-        changes = data.model_dump(exclude_unset=True)
+        changes = data.model_dump(include=data.model_fields_set)
         columns = Webhook.__table__.columns
         changes = {k: v for k, v in changes.items() if v is not None or columns[k].nullable}
         merged = {key: getattr(row, key) for key in WebhookUpdate.model_fields} | changes

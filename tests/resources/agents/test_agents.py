@@ -316,3 +316,21 @@ async def test_several_may_become_the_default_at_once(as_: SignIn) -> None:
     marked = [a for a in (await admin.get(PATH)).json() if a["is_default"]]
     assert len(marked) == 1
     assert (await admin.get("/agents/default")).json()["name"].startswith("a")
+
+
+async def test_what_a_change_leaves_out_inside_has_its_default(as_: SignIn) -> None:
+    """As at the creation: what is not said of an enabled skill is the same both times."""
+    client = await as_()
+    enabled = {
+        "enabled_skills": ["default/s"],
+        "enabled_stores": ["default/s"],
+        "enabled_collections": ["default/c"],
+        "enabled_connectors": [{"connector": "default/c"}],
+        "tool_approvals": {"rules": []},
+    }
+    made = await create(client, name="made", **enabled)
+    await create(client, name="changed")
+    changed = await client.put(f"{PATH}/default/changed", json=enabled)
+    assert changed.status_code == 200, changed.text
+    assert {key: changed.json()[key] for key in enabled} == {key: made[key] for key in enabled}
+    assert made["enabled_skills"] == [{"skill": "default/s", "preload": False}]

@@ -48,6 +48,21 @@ async def test_one_shot(talks: Talks) -> None:
     assert [chat.title for chat in await chats(talks)] == ["invoke:one-shot"] * 2
 
 
+async def test_what_the_input_leaves_out_has_its_default(talks: Talks) -> None:
+    properties = {"name": {"type": "string"}, "lang": {"type": "string", "default": "Dutch"}}
+    schema = {"type": "object", "properties": properties}
+    prompt = "For {{ name }} in {{ lang }}{{ user.custom_fields.get('title', '') }}."
+    await agent(talks, system_prompt=prompt, input_schema=schema)
+    client = await talks.as_()
+    for given, said in (
+        ({"name": "Ann"}, "For Ann in Dutch."),
+        ({"name": "Ann", "lang": "Greek"}, "For Ann in Greek."),
+    ):
+        answer = await invoke(client, input=given)
+        assert answer.status_code == 200, answer.text
+        assert talks.llm.requests[-1].body["messages"][0]["content"] == said
+
+
 async def test_a_session_is_one_conversation(talks: Talks) -> None:
     await agent(talks, system_prompt="For {{ name }}.")
     client = await talks.as_()

@@ -376,6 +376,16 @@ class TestSending:
         await talk.context.redis.client_kill_filter(_type="pubsub", skipme=False)
         assert (await talk.send()).json()["content"] == "one two"
 
+    async def test_an_agent_that_is_switched_off_does_not_answer(self, talks: Talks) -> None:
+        talk = await talks([words(1)])
+        path = f"/api/v1/agents/default/{talk.agent.name}"
+        await talk.client.put(path, json={"is_active": False})
+        answer = await talk.send()
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict"), answer.text
+        assert await talk.messages() == []
+        await talk.client.put(path, json={"is_active": True})
+        assert (await talk.send()).status_code == 200
+
     async def test_archived_chats_can_be_talked_in(self, talks: Talks) -> None:
         talk = await talks([words(1)])
         await talk.client.delete(f"/chats/{talk.chat_id}")

@@ -34,6 +34,11 @@ class Browser:
         async with self._pools.database(self._target) as database:
             return await _rows(database, database.catalog.schemas)
 
+    async def own_schema(self) -> str:
+        """The schema that is meant where none is named."""
+        async with self._pools.database(self._target) as database:
+            return database.catalog.own_schema
+
     async def tables(self, schema: str | None) -> list[JsonObject]:
         """Tables and views the role may read, with what is said of them."""
         async with self._pools.database(self._target) as database:

@@ -11,6 +11,7 @@ from sinas.errors import SinasError
 from sinas.kit.json_types import JsonObject, JsonValue
 from sinas.models import Agent
 from sinas.resources.database_connections.browsing import Browser
+from sinas.resources.database_connections.outlines import table_outline, tables_outline
 from sinas.resources.database_connections.service import DatabaseConnectionService
 from sinas.tools.base import Call, Failed, Ok, Retry, Tool, ToolContext, ToolResult
 
@@ -92,12 +93,17 @@ def _tool(name: str, description: str, parameters: JsonObject, run: "_Run") -> T
 
 
 async def _list_tables(browser: Browser, arguments: JsonObject) -> JsonValue:
-    tables: list[JsonValue] = [*await browser.tables(_schema(arguments))]
-    return {"tables": tables}
+    schema = _schema(arguments) or await browser.own_schema()
+    return tables_outline(_connection(arguments), schema, await browser.tables(schema))
 
 
 async def _describe_table(browser: Browser, arguments: JsonObject) -> JsonValue:
-    return await browser.table(_schema(arguments), str(arguments.get("table", "")))
+    table = await browser.table(_schema(arguments), str(arguments.get("table", "")))
+    return table_outline(_connection(arguments), table)
+
+
+def _connection(arguments: JsonObject) -> str:
+    return str(arguments["connectionName"])
 
 
 def _schema(arguments: JsonObject) -> str | None:

@@ -261,9 +261,9 @@ async def test_tools_of_agents(context: AppContext, as_: SignIn, shop: DatabaseC
         return outcome.value
 
     listed = await ran("sinas_db_list_tables", connectionName="shop")
-    assert "orders" in {each["table_name"] for each in listed["tables"]}
+    assert "orders" in {each["table"] for each in listed["tables"]}
     described = await ran("sinas_db_describe_table", connectionName="shop", table="orders")
-    assert described["schema_name"] == DATABASE
+    assert described["schema"] == DATABASE
     query = tools["query_default__q"]
     assert query.parameters["properties"] == {"number": {}}
     assert "9.50" in str(await ran("query_default__q", number=1))

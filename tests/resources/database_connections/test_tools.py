@@ -52,14 +52,42 @@ async def test_what_is_listed_is_shown_with_its_annotations(
     tools = await offer(listing("listed"))
     listed = await tools["sinas_db_list_tables"].run(call(connectionName="listed"))
     assert isinstance(listed, Ok)
-    assert "Who signs in" in str(listed.value)
+    tables: Any = listed.value
+    assert (tables["connectionName"], tables["count"]) == ("listed", len(tables["tables"]))
+    [users] = [each for each in tables["tables"] if each["table"] == "users"]
+    assert users.pop("approximate_rows") is not None
+    assert users == {
+        "schema": "public",
+        "table": "users",
+        "type": "BASE TABLE",
+        "annotation": {"description": "Who signs in"},
+    }
     described = await tools["sinas_db_describe_table"].run(
         call(connectionName="listed", table="users")
     )
     assert isinstance(described, Ok)
     table: Any = described.value
-    columns = {each["column_name"]: each for each in table["columns"]}
-    assert columns["email"]["display_name"] == "Mail"
+    assert table["annotation"] == {"description": "Who signs in"}
+    columns = {each["name"]: each for each in table["columns"]}
+    assert columns["email"] == {
+        "name": "email",
+        "type": "character varying",
+        "udt": "varchar",
+        "nullable": False,
+        "primary_key": False,
+        "annotation": {"display_name": "Mail"},
+    }
+    assert columns["created_at"]["default"] == "now()"
+    indexes = {each["name"]: each for each in table["indexes"]}
+    key = {"columns": ["id"], "unique": True, "primary": True}
+    assert indexes["pk_users"] == {"name": "pk_users", **key}
+    described = await tools["sinas_db_describe_table"].run(
+        call(connectionName="listed", table="api_keys", schema="public")
+    )
+    assert isinstance(described, Ok)
+    keys: Any = described.value
+    [foreign] = [each for each in keys["foreign_keys"] if each["column"] == "user_id"]
+    assert foreign["references"] == "public.users.id"
     for tool in tools.values():
         assert "hidden" not in str(tool.schema())
         assert isinstance(await tool.run(call(connectionName="hidden", table="users")), Retry)

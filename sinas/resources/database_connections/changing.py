@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from sinas.databases.base import DatabaseTarget, Limits, Result, Statement
+from sinas.databases.base import Database, DatabaseTarget, Limits, Result, Statement
 from sinas.databases.ddl import (
     checked_default,
     checked_select,
@@ -30,6 +30,13 @@ from sinas.resources.database_connections.table_schemas import (
 )
 
 _LIMITS: Final = Limits(rows=1000, seconds=30)
+# Of what is no table, none.
+_PRIMARY_KEY: Final = """
+SELECT a.attname::text FROM pg_catalog.pg_index i,
+  unnest(i.indkey) WITH ORDINALITY u(number, position), pg_catalog.pg_attribute a
+WHERE i.indrelid = pg_catalog.to_regclass(:table) AND i.indisprimary
+  AND a.attrelid = i.indrelid AND a.attnum = u.number
+ORDER BY u.position"""
 # What the protocol can count to.
 _MAX_PARAMETERS: Final = 32_767
 _FILTERS: Final[TypeAdapter[list[Filter]]] = TypeAdapter(list[Filter])
@@ -138,12 +145,18 @@ class Changer:
         conditions = [_condition(each, bound) for each in filters]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         source = f"{qualified(schema, table)}{where}"
-        order = f" ORDER BY {quoted(sort_by)} {'DESC' if descending else 'ASC'}" if sort_by else ""
         counting = Statement(f"SELECT count(*) FROM {source}", dict(bound.values))
-        page = f"SELECT * FROM {source}{order} LIMIT {bound.add(limit)}::bigint OFFSET "
-        page += f"{bound.add(offset)}::bigint"
+        part = f" LIMIT {bound.add(limit)}::bigint OFFSET {bound.add(offset)}::bigint"
         bound.check()
         async with self._pools.database(self._target) as database:
+            # Or pages would show rows twice, and others never: without an order there is none.
+            keys = [] if sort_by else await _primary_key(database, schema, table)
+            order = ", ".join(
+                f"{quoted(name)} {'DESC' if descending else 'ASC'}"
+                for name in [sort_by, *keys]
+                if name
+            )
+            page = f"SELECT * FROM {source}{f' ORDER BY {order}' if order else ''}{part}"
             found = await database.read(Statement(page, bound.values), _LIMITS)
             total = await database.read(counting, _LIMITS)
         return RowsPage(rows=json_rows(found), total_count=int(total.rows[0][0]))
@@ -207,6 +220,13 @@ class Changer:
             raise ForbiddenError(f"The database connection '{self._target.name}' is read-only.")
         async with self._pools.database(self._target) as database:
             return await database.write(statements, _LIMITS)
+
+
+async def _primary_key(database: Database, schema: str, table: str) -> list[str]:
+    found = await database.read(
+        Statement(_PRIMARY_KEY, {"table": qualified(schema, table)}), _LIMITS
+    )
+    return [str(row[0]) for row in found.rows]
 
 
 class _Bound:

@@ -159,6 +159,25 @@ async def test_rows_are_changed_by_what_is_named_only(admin: httpx.AsyncClient) 
     assert (await admin.get(rows)).json()["total_count"] == 0
 
 
+async def test_pages_of_rows_are_in_the_order_of_the_key(admin: httpx.AsyncClient) -> None:
+    rows = f"{PATH}/tables/probe/rows"
+    made = await admin.post(rows, json={"rows": [{"word": word} for word in "abcd"]})
+    assert made.status_code == 201, made.text
+    # Without an order, PostgreSQL tells a changed row last.
+    changed = await admin.patch(rows, json={"where": {"word": "a"}, "set_values": {"word": "x"}})
+    assert changed.json() == {"affected_rows": 1}
+
+    async def words(**asked: Any) -> list[str]:
+        answer = await admin.get(rows, params=asked)
+        assert answer.status_code == 200, answer.text
+        return [row["word"] for row in answer.json()["rows"]]
+
+    assert await words() == ["x", "b", "c", "d"]
+    assert await words(limit=2) + await words(limit=2, offset=2) == ["x", "b", "c", "d"]
+    assert await words(sort_order="desc") == ["d", "c", "b", "x"]
+    assert await words(sort_by="word") == ["b", "c", "d", "x"]
+
+
 async def test_views(admin: httpx.AsyncClient) -> None:
     view = {"name": "seen", "sql": "SELECT id FROM probe WHERE word <> ';';"}
     assert (await admin.post(f"{PATH}/views", json=view)).status_code == 201

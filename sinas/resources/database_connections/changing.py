@@ -1,11 +1,13 @@
 """Tables, views and rows of a database: statements made here, never given."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from sinas.databases.base import Database, DatabaseTarget, Limits, Result, Statement
+from sinas.databases.base import Database, DatabaseTarget, Limits, Result, Statement, StatementError
 from sinas.databases.ddl import (
     checked_default,
     checked_select,
@@ -39,6 +41,7 @@ WHERE i.indrelid = pg_catalog.to_regclass(:table) AND i.indisprimary
 ORDER BY u.position"""
 # What the protocol can count to.
 _MAX_PARAMETERS: Final = 32_767
+_PARAMETER: Final = re.compile(r"':(p\d+)'")
 _FILTERS: Final[TypeAdapter[list[Filter]]] = TypeAdapter(list[Filter])
 
 
@@ -148,17 +151,18 @@ class Changer:
         counting = Statement(f"SELECT count(*) FROM {source}", dict(bound.values))
         part = f" LIMIT {bound.add(limit)}::bigint OFFSET {bound.add(offset)}::bigint"
         bound.check()
-        async with self._pools.database(self._target) as database:
-            # Or pages would show rows twice, and others never: without an order there is none.
-            keys = [] if sort_by else await _primary_key(database, schema, table)
-            order = ", ".join(
-                f"{quoted(name)} {'DESC' if descending else 'ASC'}"
-                for name in [sort_by, *keys]
-                if name
-            )
-            page = f"SELECT * FROM {source}{f' ORDER BY {order}' if order else ''}{part}"
-            found = await database.read(Statement(page, bound.values), _LIMITS)
-            total = await database.read(counting, _LIMITS)
+        with bound.naming_columns():
+            async with self._pools.database(self._target) as database:
+                # Or pages would show rows twice, and others never: without an order there is none.
+                keys = [] if sort_by else await _primary_key(database, schema, table)
+                order = ", ".join(
+                    f"{quoted(name)} {'DESC' if descending else 'ASC'}"
+                    for name in [sort_by, *keys]
+                    if name
+                )
+                page = f"SELECT * FROM {source}{f' ORDER BY {order}' if order else ''}{part}"
+                found = await database.read(Statement(page, bound.values), _LIMITS)
+                total = await database.read(counting, _LIMITS)
         return RowsPage(rows=json_rows(found), total_count=int(total.rows[0][0]))
 
     async def insert(
@@ -169,18 +173,21 @@ class Changer:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         values = ", ".join(
             "("
-            + ", ".join(bound.add(row[name]) if name in row else "DEFAULT" for name in columns)
+            + ", ".join(
+                bound.add(row[name], name) if name in row else "DEFAULT" for name in columns
+            )
             + ")"
             for row in rows
         )
         names = ", ".join(map(quoted, columns))
         bound.check()
-        result = await self._run(
-            Statement(
-                f"INSERT INTO {qualified(schema, table)} ({names}) VALUES {values} RETURNING *",
-                bound.values,
+        with bound.naming_columns():
+            result = await self._run(
+                Statement(
+                    f"INSERT INTO {qualified(schema, table)} ({names}) VALUES {values} RETURNING *",
+                    bound.values,
+                )
             )
-        )
         return Inserted(inserted=json_rows(result), count=result.affected or 0)
 
     async def update(
@@ -192,14 +199,17 @@ class Changer:
     ) -> int:
         """Set values in the rows that equal `where`; how many there were."""
         bound = _Bound()
-        changes = ", ".join(f"{quoted(name)} = {bound.add(each)}" for name, each in values.items())
+        changes = ", ".join(
+            f"{quoted(name)} = {bound.add(each, name)}" for name, each in values.items()
+        )
         matched = _equals(where, bound)
         bound.check()
-        result = await self._run(
-            Statement(
-                f"UPDATE {qualified(schema, table)} SET {changes} WHERE {matched}", bound.values
+        with bound.naming_columns():
+            result = await self._run(
+                Statement(
+                    f"UPDATE {qualified(schema, table)} SET {changes} WHERE {matched}", bound.values
+                )
             )
-        )
         return result.affected or 0
 
     async def delete(self, schema: str, table: str, where: Mapping[str, JsonValue]) -> int:
@@ -207,9 +217,10 @@ class Changer:
         bound = _Bound()
         matched = _equals(where, bound)
         bound.check()
-        result = await self._run(
-            Statement(f"DELETE FROM {qualified(schema, table)} WHERE {matched}", bound.values)
-        )
+        with bound.naming_columns():
+            result = await self._run(
+                Statement(f"DELETE FROM {qualified(schema, table)} WHERE {matched}", bound.values)
+            )
         return result.affected or 0
 
     async def _write(self, *texts: str) -> None:
@@ -234,11 +245,25 @@ class _Bound:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self._columns: dict[str, str] = {}
 
-    def add(self, value: Any) -> str:
+    def add(self, value: Any, column: str = "") -> str:
         name = f"p{len(self.values)}"
         self.values[name] = value
+        self._columns[name] = column
         return f":{name}"
+
+    @contextmanager
+    def naming_columns(self) -> Iterator[None]:
+        """Have errors about a value name its column: nobody else knows our names."""
+        try:
+            yield
+        except StatementError as error:
+            named = _PARAMETER.sub(
+                lambda found: f"'{self._columns.get(found.group(1)) or found.group(1)}'",
+                error.message,
+            )
+            raise type(error)(named).coded(error.sqlstate) from error
 
     def check(self) -> None:
         """Refuse what the protocol cannot carry.
@@ -269,12 +294,12 @@ def _condition(each: Filter, bound: _Bound) -> str:
     column = quoted(each.column)
     if each.operator in ("IS NULL", "IS NOT NULL"):
         return f"{column} {each.operator}"
-    return f"{column} {each.operator} {bound.add(each.value)}"
+    return f"{column} {each.operator} {bound.add(each.value, each.column)}"
 
 
 def _equals(where: Mapping[str, JsonValue], bound: _Bound) -> str:
     return " AND ".join(
-        f"{quoted(name)} IS NULL" if value is None else f"{quoted(name)} = {bound.add(value)}"
+        f"{quoted(name)} IS NULL" if value is None else f"{quoted(name)} = {bound.add(value, name)}"
         for name, value in where.items()
     )
 

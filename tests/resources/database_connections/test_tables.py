@@ -178,6 +178,20 @@ async def test_pages_of_rows_are_in_the_order_of_the_key(admin: httpx.AsyncClien
     assert await words(sort_by="word") == ["b", "c", "d", "x"]
 
 
+async def test_a_value_that_does_not_fit_is_told_with_its_column(admin: httpx.AsyncClient) -> None:
+    rows = f"{PATH}/tables/probe/rows"
+    condition = '[{"column": "n", "operator": "=", "value": "many"}]'
+    answers = [
+        await admin.post(rows, json={"rows": [{"word": "a", "n": 1}, {"word": "b", "n": "many"}]}),
+        await admin.patch(rows, json={"where": {"id": 1}, "set_values": {"n": "many"}}),
+        await delete(admin, rows, {"where": {"n": "many"}}),
+        await admin.get(rows, params={"filters": condition}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 400
+        assert answer.json()["detail"] == "The value of 'n' must be a number."
+
+
 async def test_views(admin: httpx.AsyncClient) -> None:
     view = {"name": "seen", "sql": "SELECT id FROM probe WHERE word <> ';';"}
     assert (await admin.post(f"{PATH}/views", json=view)).status_code == 201

@@ -11,7 +11,8 @@ down_revision = "0015"
 branch_labels = None
 depends_on = None
 
-# Tables, their columns, and the default where there is one.
+# Tables, their columns, and the default that there was. It goes: the application has it, and the
+# check that models and database agree cannot compare JSON.
 _COLUMNS = (
     ("agents", "input_schema", "'{}'"),
     ("agents", "output_schema", "'{}'"),
@@ -27,19 +28,16 @@ _COLUMNS = (
 
 
 def upgrade() -> None:
-    _change("json")
+    op.execute("SET LOCAL lock_timeout = '5s'")
+    for table, column, default in _COLUMNS:
+        if default is not None:
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT")
+        op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE json USING {column}::json")
 
 
 def downgrade() -> None:
-    _change("jsonb")
-
-
-def _change(kind: str) -> None:
     op.execute("SET LOCAL lock_timeout = '5s'")
     for table, column, default in _COLUMNS:
-        name = f"ALTER TABLE {table} ALTER COLUMN {column}"
+        op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} TYPE jsonb USING {column}::jsonb")
         if default is not None:
-            op.execute(f"{name} DROP DEFAULT")
-        op.execute(f"{name} TYPE {kind} USING {column}::{kind}")
-        if default is not None:
-            op.execute(f"{name} SET DEFAULT {default}")
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT {default}")

@@ -59,8 +59,8 @@ class Agent(IdMixin, TimestampMixin, IconMixin, Base):
     temperature: Mapped[float] = mapped_column(default=0.7, server_default="0.7")
     max_tokens: Mapped[int | None]
     system_prompt: Mapped[str | None]
-    input_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict, server_default="{}")
-    output_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict, server_default="{}")
+    input_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict)
+    output_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict)
     initial_messages: Mapped[list[Any] | None] = mapped_column(JSONB(none_as_null=True))
     enabled_functions: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")
     enabled_agents: Mapped[list[Any]] = mapped_column(JSONB, default=list, server_default="[]")

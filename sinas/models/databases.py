@@ -116,8 +116,8 @@ class Query(IdMixin, TimestampMixin, Base):
     )
     operation: Mapped[QueryOperation]
     sql: Mapped[str]
-    input_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict, server_default="{}")
-    output_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict, server_default="{}")
+    input_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict)
+    output_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict)
     timeout_ms: Mapped[int] = mapped_column(default=5000, server_default="5000")
     max_rows: Mapped[int] = mapped_column(default=1000, server_default="1000")
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")

@@ -31,7 +31,7 @@ class Template(IdMixin, TimestampMixin, Base):
     title: Mapped[str | None]
     html_content: Mapped[str]
     text_content: Mapped[str | None]
-    variable_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict, server_default="{}")
+    variable_schema: Mapped[JsonObject] = mapped_column(JSON, default=dict)
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
     updated_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))

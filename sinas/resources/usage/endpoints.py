@@ -1,13 +1,13 @@
 """Management operations of usage."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
 from sinas.auth.principal import Principal
-from sinas.crud.schema import LimitQuery, SkipQuery
+from sinas.crud.schema import LimitQuery, Moment, SkipQuery
 from sinas.errors import FieldError, InvalidInputError
 from sinas.kit.time import utcnow
 from sinas.resources.usage.repository import filters, grouped
@@ -27,10 +27,10 @@ async def get_usage(
     principal: Reader,
     group_by: GroupBy = "day",
     start: Annotated[
-        datetime | None, Query(alias="from", description="Left out: 30 days ago.")
+        Moment | None, Query(alias="from", description="Left out: 30 days ago.")
     ] = None,
     end: Annotated[
-        datetime | None, Query(alias="to", description="Not included; left out: now.")
+        Moment | None, Query(alias="to", description="Not included; left out: now.")
     ] = None,
     agent: Annotated[str | None, Query(description="`namespace/name`.")] = None,
     provider: str | None = None,
@@ -44,8 +44,8 @@ async def get_usage(
 
     One's own; everybody's with `sinas.executions.read:all`. Days and times are UTC.
     """
-    until = _utc(end) or utcnow()
-    since = _utc(start) or until - timedelta(days=_DEFAULT_DAYS)
+    until = end or utcnow()
+    since = start or until - timedelta(days=_DEFAULT_DAYS)
     if since >= until:
         raise InvalidInputError(
             "from: must be before `to`.", [FieldError("from", "must be before `to`")]
@@ -74,8 +74,3 @@ def _plain(row: Any) -> dict[str, Any]:
     found = dict(row._mapping)
     cost = found["cost_usd"]
     return found | {"cost_usd": None if cost is None else float(cost)}
-
-
-def _utc(value: datetime | None) -> datetime | None:
-    """Times without a zone are UTC."""
-    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value

@@ -172,11 +172,14 @@ def _is_kind(part: int | str) -> bool:
 
 def _deepest(fields: Sequence[ProblemField]) -> list[ProblemField]:
     """Without what an alternative said that did not even fit the outline of the value."""
-    return [
-        field
-        for field in fields
-        if not field.field or not any(other.field.startswith(f"{field.field}.") for other in fields)
-    ]
+    # Not by comparing all with all: a body can have a hundred thousand mistakes.
+    outlines: set[str] = set()
+    for field in fields:
+        outer = field.field.rpartition(".")[0]
+        while outer and outer not in outlines:
+            outlines.add(outer)
+            outer = outer.rpartition(".")[0]
+    return [field for field in fields if not field.field or field.field not in outlines]
 
 
 def _rejected(found: Mapping[str, Any]) -> ProblemField:

@@ -8,6 +8,8 @@ from redis.exceptions import RedisError
 from sinas.errors import RateLimitedError, UnavailableError
 
 _PREFIX = "sinas:ratelimit:"
+# Only in a window that is still there: made anew, the counter would have no end.
+_TAKE_BACK = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('DECR', KEYS[1]) end"
 
 
 class RateLimiter:
@@ -43,4 +45,4 @@ class RateLimiter:
         """Do not count an attempt after all, which turned out to be a good one."""
         # Counted for the rest of the window then: nothing that a good attempt should fail for.
         with contextlib.suppress(RedisError):
-            await self._redis.decr(_PREFIX + key)
+            await self._redis.register_script(_TAKE_BACK)(keys=[_PREFIX + key])
